@@ -1,0 +1,1 @@
+"""Datasets: linear systems and fields in files."""

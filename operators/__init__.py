@@ -1,0 +1,1 @@
+"""Maps between functions: linear operators and equations."""

@@ -1,0 +1,84 @@
+"""Null spaces of singular symmetric operators, as orthogonal projections onto their complement."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+class NullSpace(ABC):
+    """The kernel Z of a symmetric operator; `project` removes the part of a vector that lies in Z."""
+
+    @abstractmethod
+    def component(self, x: Tensor) -> Tensor:
+        """Return the orthogonal projection of x, (..., n), onto the null space, same shape."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Number of independent null vectors."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return x minus its part in the null space."""
+        return x - self.component(x)
+
+
+@final
+class Constants(NullSpace):
+    """Vectors constant on each connected part of the domain and zero elsewhere.
+
+    Args:
+        labels: int64 (n,), 0 .. parts-1 for members of a floating part, -1 for all others; None: one part
+            that is the whole domain.
+    """
+
+    def __init__(self, labels: Tensor | None = None) -> None:
+        self.labels = labels
+        if labels is not None:
+            self._parts = int(labels.max()) + 1
+            self._inside = labels >= 0
+            self._index = labels.clamp_min(0)
+            self._count = torch.bincount(labels[self._inside], minlength=self._parts)
+
+    @property
+    def dimension(self) -> int:
+        """Number of floating parts."""
+        return 1 if self.labels is None else self._parts
+
+    def component(self, x: Tensor) -> Tensor:
+        """Return the mean of x over each part, spread over the part."""
+        if self.labels is None:
+            return x.mean(-1, keepdim=True).expand_as(x)
+        if self._parts == 1:
+            inside = self._inside.to(x.dtype)
+            return ((x * inside).sum(-1, keepdim=True) / self._count[0]) * inside
+        inside = self._inside.to(x.dtype)
+        sums = x.new_zeros(*x.shape[:-1], self._parts).index_add_(-1, self._index, x * inside)
+        return (sums / self._count)[..., self._index] * inside
+
+
+@final
+class Span(NullSpace):
+    """Null space spanned by given vectors.
+
+    Args:
+        vectors: (k, n), linearly independent; orthonormalised here.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        basis, triangular = torch.linalg.qr(torch.atleast_2d(vectors).mT)
+        if bool((triangular.diagonal().abs() < 1e-12 * triangular.abs().max()).any()):
+            raise ValueError("the null vectors are linearly dependent: give an independent set")
+        self.basis = basis  # (n, k)
+
+    @property
+    def dimension(self) -> int:
+        """Number of null vectors."""
+        return self.basis.shape[-1]
+
+    def component(self, x: Tensor) -> Tensor:
+        """Return Z Z^T x."""
+        return (x @ self.basis) @ self.basis.mT

@@ -1,0 +1,5 @@
+"""Krylov subspace methods."""
+
+from .cg import CG
+
+__all__ = ["CG"]

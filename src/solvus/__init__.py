@@ -1,0 +1,1 @@
+"""Public interface of solvus, gathered from its four parts."""
