@@ -15,8 +15,8 @@ def gaussian(grid: Grid, seed: Seed, *, structures: float = 20.0) -> NDArray[np.
     """Draw a smooth Gaussian random field with mean 0 and variance 1, one value per cell.
 
     White noise is filtered by the amplitude spectrum 1 / (1 + (k / structures)^2), k in cycles along the
-    longest side of the box (a Matern field of smoothness 1 in two dimensions), then centred and scaled so that
-    the drawn values have mean 0 and standard deviation 1 exactly. The field is periodic.
+    longest side of the box (a Matern field of smoothness 1 in two dimensions), then centred and scaled so
+    that the drawn values have mean 0 and standard deviation 1 exactly. The field is periodic.
 
     Args:
         grid: the cells, 1 to 3 axes.
@@ -59,7 +59,7 @@ def log_normal(grid: Grid, sigma: float, seed: Seed, *, structures: float = 20.0
 
 
 def two_phase(grid: Grid, contrast: float, seed: Seed, *, structures: float = 20.0) -> NDArray[np.float64]:
-    """Draw the two-phase coefficient: `contrast` where g > 0, else 1, g from `gaussian`; float64 (*grid.cells).
+    """Draw a two-phase coefficient, `contrast` where g > 0, else 1, g from `gaussian`; float64 (*grid.cells).
 
     >>> sorted(set(two_phase(Grid((31, 31)), 1e6, seed=0).ravel().tolist()))
     [1.0, 1000000.0]
