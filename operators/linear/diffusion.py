@@ -190,7 +190,7 @@ def _volumes(grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
     return w
 
 
-def _face_conductances(grid: Grid, k: Tensor, axis: int) -> Tensor:
+def face_conductances(grid: Grid, k: Tensor, axis: int) -> Tensor:
     """k / h^2 on every face across `axis`, low boundary face to high one, times the face's area fraction.
 
     Cell-centred: n + 1 faces, boundary ones at half distance (factor 2). Node-centred: one edge per cell
@@ -251,7 +251,7 @@ def _assemble(grid: Grid, k: Tensor, c: Tensor) -> tuple[list[Tensor], list[Tens
     for axis in range(grid.dim):
         a, n = axis - grid.dim, grid.shape[axis]
         low, high = grid.boundary[axis]
-        faces = _face_conductances(grid, k, axis)
+        faces = face_conductances(grid, k, axis)
         if grid.centring is Centring.NODE and low is Boundary.PERIODIC:  # edge i joins node i and i + 1
             faces = torch.cat([faces.narrow(a, n - 1, 1), faces], a)
         elif grid.centring is Centring.NODE:  # pad so that faces are n + 1, like the cell-centred ones

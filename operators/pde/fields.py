@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import fft
+from torch import Tensor
 
-from ...meshes.grid import Grid
+from ...meshes.grid import Centring, Grid
 
 Seed = int | np.random.Generator
 
@@ -39,9 +40,11 @@ def gaussian(grid: Grid, seed: Seed, *, structures: float = 20.0) -> NDArray[np.
         raise ValueError(f"a random field needs at least two cells, the grid has {grid.cells}")
     noise = np.random.default_rng(seed).standard_normal(grid.cells)
     sides = [b - a for a, b in zip(grid.lower, grid.upper, strict=True)]
-    waves = [fft.fftfreq(n, 1.0 / n) * (max(sides) / side) for n, side in zip(grid.cells, sides, strict=True)]
+    waves = [
+        np.fft.fftfreq(n, 1.0 / n) * (max(sides) / side) for n, side in zip(grid.cells, sides, strict=True)
+    ]
     square = sum(k**2 for k in np.meshgrid(*waves, indexing="ij", sparse=True))
-    g = fft.ifftn(fft.fftn(noise) / (1.0 + square / structures**2)).real
+    g = np.fft.ifftn(np.fft.fftn(noise) / (1.0 + square / structures**2)).real
     g -= g.mean()
     return np.ascontiguousarray(g / g.std())
 
@@ -67,3 +70,11 @@ def two_phase(grid: Grid, contrast: float, seed: Seed, *, structures: float = 20
     if not contrast > 0:
         raise ValueError(f"contrast is a ratio of two positive coefficients, got {contrast}")
     return np.where(gaussian(grid, seed, structures=structures) > 0, float(contrast), 1.0)
+
+
+def source_field(grid: Grid, n: int, seed: Seed, *, structures: float = 4.0) -> Tensor:
+    """Draw n fields from `gaussian` with one value per unknown, float64 (n, *grid.shape)."""
+    rng = np.random.default_rng(seed)
+    cells = Grid(grid.shape, grid.lower, grid.upper, Centring.CELL)
+    drawn = [torch.as_tensor(gaussian(cells, rng, structures=structures)) for _ in range(n)]
+    return torch.stack(drawn) if drawn else torch.empty(0, *grid.shape, dtype=torch.float64)
