@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .base import SPD, SYMMETRIC, LinearOperator, Tag
 from .errors import MixedDevices, MixedDtypes, ShapeMismatch
+from .nullspace import same
 
 
 @final
@@ -76,7 +77,13 @@ class Sum(LinearOperator):
         if A.shape != B.shape:
             raise ShapeMismatch(f"cannot add operators of shapes {A.shape} and {B.shape}")
         batch = _joint(A, B, "add")
-        super().__init__(A.shape, A.dtype, A.device, tags=A.tags & B.tags, batch_shape=batch)
+        tags, nullspace = A.tags & B.tags, None
+        if A.nullspace is not None and B.nullspace is not None:  # singular together only on a common kernel
+            if same(A.nullspace, B.nullspace):
+                nullspace = A.nullspace
+            else:
+                tags = tags - {Tag.SPD}
+        super().__init__(A.shape, A.dtype, A.device, tags=tags, batch_shape=batch, nullspace=nullspace)
         self.A, self.B = A, B
 
     def matvec(self, x: Tensor) -> Tensor:
@@ -98,8 +105,9 @@ class Scaled(LinearOperator):
 
     def __init__(self, A: LinearOperator, factor: float) -> None:
         tags = A.tags if factor > 0 else A.tags - {Tag.SPD}
+        nullspace = A.nullspace if factor != 0 else None
         super().__init__(
-            A.shape, A.dtype, A.device, tags=tags, batch_shape=A.batch_shape, nullspace=A.nullspace
+            A.shape, A.dtype, A.device, tags=tags, batch_shape=A.batch_shape, nullspace=nullspace
         )
         self.A, self.factor = A, factor
 

@@ -9,7 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from .errors import MixedDevices, MixedDtypes, ShapeMismatch
+from .errors import MixedDevices, MixedDtypes, NotSupported, ShapeMismatch
 from .nullspace import NullSpace
 
 
@@ -122,6 +122,11 @@ class LinearOperator(ABC):
         if isinstance(other, Tensor):
             self.check_vector(other)
             return self.matvec(other)
+        if not isinstance(other, LinearOperator):
+            raise NotSupported(
+                f"A @ x takes a torch tensor or a LinearOperator, got {type(other).__name__}: convert it with "
+                "torch.as_tensor(x), or wrap A with `to_scipy_operator(A)`"
+            )
         from .algebra import Product
 
         return Product(self, other)

@@ -69,9 +69,14 @@ class Span(NullSpace):
     """
 
     def __init__(self, vectors: Tensor) -> None:
-        basis, triangular = torch.linalg.qr(torch.atleast_2d(vectors).mT)
-        if bool((triangular.diagonal().abs() < 1e-12 * triangular.abs().max()).any()):
-            raise ValueError("the null vectors are linearly dependent: give an independent set")
+        vectors = torch.atleast_2d(vectors)
+        basis, triangular = torch.linalg.qr(vectors.mT)
+        small = torch.finfo(vectors.dtype).eps ** 0.75 * triangular.abs().max()
+        independent = vectors.shape[0] <= vectors.shape[1] and bool(
+            (triangular.diagonal().abs() > small).all()
+        )
+        if not independent:
+            raise ValueError("the null vectors are linearly dependent or not finite: give an independent set")
         self.basis = basis  # (n, k)
 
     @property
@@ -80,5 +85,16 @@ class Span(NullSpace):
         return self.basis.shape[-1]
 
     def component(self, x: Tensor) -> Tensor:
-        """Return Z Z^T x."""
-        return (x @ self.basis) @ self.basis.mT
+        """Return Z Z^H x."""
+        return (x @ self.basis.conj()) @ self.basis.mT
+
+
+def same(a: NullSpace, b: NullSpace) -> bool:
+    """Whether two null spaces are known to be equal (False: perhaps not)."""
+    if a is b:
+        return True
+    if isinstance(a, Constants) and isinstance(b, Constants):
+        if a.labels is None or b.labels is None:
+            return a.labels is b.labels
+        return a.labels.shape == b.labels.shape and bool((a.labels == b.labels).all())
+    return False

@@ -83,7 +83,7 @@ def _(A: CSR) -> sp.csr_array:
 
 @to_scipy.register
 def _(A: Identity) -> sp.csr_array:
-    return sp.csr_array(sp.eye_array(A.shape[0]))
+    return sp.csr_array(sp.eye_array(A.shape[0], dtype=_numpy_type(A)))
 
 
 @to_scipy.register
@@ -134,6 +134,10 @@ def _(A: Diffusion) -> sp.csr_array:
     return sp.csr_array(coo)
 
 
+def _numpy_type(A: LinearOperator) -> np.dtype:
+    return np.dtype(str(A.dtype).removeprefix("torch."))
+
+
 def _single(A: LinearOperator) -> None:
     if A.batch_shape:
         raise NotSupported(
@@ -158,9 +162,9 @@ def to_scipy_operator(A: LinearOperator) -> spla.LinearOperator:
         A.shape,
         matvec=lambda x: apply(A, np.ravel(x)),
         matmat=lambda X: apply(A, X),
-        rmatvec=lambda x: apply(A.T, np.ravel(x)),
-        rmatmat=lambda X: apply(A.T, X),
-        dtype=np.dtype(str(A.dtype).removeprefix("torch.")),
+        rmatvec=lambda x: apply(A.T, np.ravel(x).conj()).conj(),  # the adjoint, as SciPy means it
+        rmatmat=lambda X: apply(A.T, X.conj()).conj(),
+        dtype=_numpy_type(A),
     )
 
 
