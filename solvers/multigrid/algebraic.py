@@ -1,0 +1,206 @@
+"""Algebraic multigrid: set-up by PyAMG on the CPU, cycles in torch on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from ...operators.linear.base import SPD, SYMMETRIC, LinearOperator
+from ...operators.linear.errors import NotSupported
+from ...operators.linear.queries import to_scipy
+from ..base import Solver
+from ..preconditioners.base import Preconditioner
+from ..system import LinearSystem
+from .algebraic_levels import Cycle, Hierarchy
+from .coarsening import Coarsening, choose_coarsening
+from .smoothers import Chebyshev, Smoother
+
+_SHIFT = 1e-10  # of the mean diagonal, added for the set-up where the null space is known
+
+
+@dataclass(frozen=True)
+class AMGSettings:
+    """Settings of algebraic multigrid.
+
+    Args:
+        coarsening: `RugeStuben()`, `SmoothedAggregation(...)`; None: the first for matrices close to an
+            M-matrix, the second for others.
+        smoother: `Chebyshev()`, `DampedJacobi()` or `L1Jacobi()`.
+        cycle: "V", or "W", which visits the coarse levels more often: fewer, dearer steps.
+        max_coarse: coarsen down to so many nodes, which a dense matrix then treats.
+        dtype: of the cycle; torch.float32 inside a float64 solve halves its memory traffic. None: as A.
+    """
+
+    coarsening: Coarsening | None = None
+    smoother: Smoother = field(default_factory=Chebyshev)
+    cycle: Cycle = "V"
+    max_coarse: int = 200
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.cycle not in ("V", "W"):
+            raise ValueError(f"cycle is 'V' or 'W', got {self.cycle!r}")
+        if self.max_coarse < 1:
+            raise ValueError(f"max_coarse counts unknowns, at least 1, got {self.max_coarse}")
+        if self.dtype is not None and self.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"the cycle runs in torch.float32 or torch.float64, got {self.dtype}")
+
+
+class _Apply(torch.autograd.Function):
+    """z = M r with the gradient M^T g."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: AlgebraicMultigrid) -> Tensor:
+        ctx.op = op
+        return op.matvec_into(x.detach(), torch.empty_like(x))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return ctx.op.T.matvec(grad_outputs[0]), None
+
+
+@final
+class AlgebraicMultigrid(LinearOperator):
+    """One multigrid cycle from zero as an operator, z = M r ~ A^-1 r; its repr is the level table.
+
+    Symmetric positive definite by construction when A is: the same symmetric, convergent smoother acts before
+    and after the coarse correction, restriction is the transpose of interpolation, and the bottom is solved
+    exactly. Where A has a null space, r and z are projected onto its complement.
+
+    Args:
+        A: square and real; a `CSR`, a `Diffusion`, or anything that `to_scipy` converts.
+        settings: see `AMGSettings`.
+
+    Raises:
+        NotSupported: for batches of operators, complex or rectangular ones, and when coarsening stalls.
+        ZeroDiagonal: when the smoother divides by a zero.
+    """
+
+    def __init__(self, A: LinearOperator, settings: AMGSettings) -> None:
+        if A.shape[0] != A.shape[1]:
+            raise NotSupported(
+                f"multigrid needs a square operator, this one is {A.shape[0]} x {A.shape[1]}: use a "
+                "least-squares method"
+            )
+        if A.dtype.is_complex:
+            raise NotSupported(
+                f"algebraic multigrid is for real matrices, this one is {A.dtype}: use ILU or a direct solver"
+            )
+        tags = SPD if A.positive_definite else SYMMETRIC if A.symmetric else frozenset()
+        super().__init__(A.shape, A.dtype, A.device, tags=tags, nullspace=A.nullspace)
+        matrix = sp.csr_array(to_scipy(A)).astype(np.float64)
+        if A.nullspace is not None:
+            shift = _SHIFT * float(np.abs(matrix.diagonal()).mean())
+            matrix = sp.csr_array(matrix + shift * sp.eye_array(matrix.shape[0]))
+        matrix.sort_indices()
+        self.settings = settings
+        self.coarsening = settings.coarsening or choose_coarsening(matrix)
+        self.hierarchy = Hierarchy.build(
+            matrix,
+            self.coarsening,
+            settings.smoother,
+            settings.cycle,
+            max_coarse=settings.max_coarse,
+            place=(settings.dtype or A.dtype, A.device),
+            kind=(A.symmetric, A.positive_definite, A.nullspace is not None),
+        )
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return M x, x (..., n)."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _Apply.apply(x, self)  # type: ignore[no-any-return]
+        return self.matvec_into(x, torch.empty_like(x))
+
+    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write M x into out."""
+        return _apply(self.hierarchy, self, x, out)
+
+    def transpose(self) -> LinearOperator:
+        """Return M^T: M itself when A is symmetric."""
+        return self if self.symmetric else _Transposed(self)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        name = type(self.coarsening).__name__
+        dtype = s.dtype or self.dtype
+        return (
+            f"AlgebraicMultigrid({name}, {s.smoother}, {s.cycle} cycle in {dtype}, {self.device})\n"
+            f"{self.hierarchy!r}"
+        )
+
+
+@final
+class _Transposed(LinearOperator):
+    """The cycle with every matrix transposed, for operators that are not symmetric."""
+
+    def __init__(self, M: AlgebraicMultigrid) -> None:
+        super().__init__(M.shape, M.dtype, M.device)
+        self.M, self.hierarchy = M, M.hierarchy.transpose()
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return M^T x."""
+        return _apply(self.hierarchy, self, x, torch.empty_like(x))
+
+    def transpose(self) -> LinearOperator:
+        """Return M."""
+        return self.M
+
+
+def _apply(hierarchy: Hierarchy, op: LinearOperator, x: Tensor, out: Tensor) -> Tensor:
+    """Run one cycle from zero on x, (..., n), in the type of the hierarchy."""
+    r = x if op.nullspace is None else op.nullspace.project(x)
+    b = r if r.ndim == 1 else r.reshape(-1, r.shape[-1]).mT.contiguous()  # (n,) or (n, k)
+    inner = hierarchy.inverse.dtype
+    if inner == b.dtype:
+        z = torch.empty_like(b)
+        hierarchy.improve(b, z, zero=True)
+    else:  # scaled, so that residuals of any size stay inside the range of the short type
+        scale = b.abs().amax(0, keepdim=True)
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        short = torch.empty_like(b, dtype=inner)
+        hierarchy.improve((b / scale).to(inner), short, zero=True)
+        z = short.to(b.dtype) * scale
+    z = z if r.ndim == 1 else z.mT.reshape(r.shape)
+    return out.copy_(z if op.nullspace is None else op.nullspace.project(z))
+
+
+def amg(settings: AMGSettings | None = None) -> Preconditioner:
+    """Return the algebraic multigrid preconditioner with these settings.
+
+    Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), appendix A; set-up by PyAMG.
+
+    >>> import scipy.sparse as sp
+    >>> from solvus.operators.linear import sparse
+    >>> A = sparse(sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(1000, 1000)))
+    >>> amg()(A).hierarchy.table[:2]
+    [(1000, 2998), (500, 1498)]
+    """
+    return partial(AlgebraicMultigrid, settings=settings or AMGSettings())
+
+
+@final
+@dataclass(frozen=True)
+class AMG(Solver):
+    """Solve A x = b by multigrid cycles alone, x <- x + M (b - A x).
+
+    `CG(amg(settings))` needs fewer steps and forgives a mediocre hierarchy; the bare cycle shows how good the
+    hierarchy is, and needs no symmetry. May diverge for matrices that are not symmetric positive definite.
+    """
+
+    settings: AMGSettings = field(default_factory=AMGSettings)
+
+    def iterate(self, problem: LinearSystem, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the iterates."""
+        M = AlgebraicMultigrid(problem.A, self.settings)
+        z = torch.empty_like(x)
+        while True:
+            r = problem.residual(x)
+            yield x, r.norm(dim=-1)
+            x.add_(M.matvec_into(r, z))
