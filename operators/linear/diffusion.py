@@ -160,7 +160,7 @@ def _field(
     device: torch.device,
 ) -> Tensor:
     """Return the field as (*shape), (B, *shape) or (1,)*dim, checked."""
-    t = torch.as_tensor(given, device=device).to(dtype)
+    t = torch.as_tensor(given, dtype=dtype, device=device)
     if not bool(torch.isfinite(t.detach()).all()):
         raise NonFinite(f"the {name} holds NaN or infinite values")
     if t.ndim == 0:
