@@ -68,8 +68,7 @@ class Diffusion(LinearOperator):
         self.coefficient = float(k.detach()) if self.constant else None
         self.reaction = float(c.detach()) if c.numel() == 1 else None
         batch = max((t.shape[0] for t in (k, c) if t.ndim > grid.dim), default=0)
-        floating = not bool((c.detach() > 0).any())
-        nullspace = _floating_parts(grid, device) if floating else None
+        nullspace = _floating_parts(grid, c.detach() > 0, device)
         super().__init__(
             (grid.size, grid.size),
             dtype,
@@ -301,11 +300,12 @@ def _same(t: Tensor) -> bool:
     return not t.requires_grad and bool((t == t.flatten()[0]).all())
 
 
-def _floating_parts(grid: Grid, device: torch.device) -> NullSpace | None:
-    """Null space of pure diffusion: constants on every connected part that touches no Dirichlet wall."""
+def _floating_parts(grid: Grid, reacts: Tensor, device: torch.device) -> NullSpace | None:
+    """Null space: constants on every connected part without reaction that touches no Dirichlet wall."""
     touches = any(Boundary.DIRICHLET in pair for pair in grid.boundary)
+    samples = reacts if reacts.ndim > grid.dim else reacts[None]  # (B or 1, ...)
     if grid.mask is None:
-        return None if touches else Constants()
+        return None if touches or _common(samples.flatten(1).any(1, keepdim=True)).all() else Constants()
     if grid.obstacle is Boundary.DIRICHLET and not grid.mask.all():
         walls = ~grid.mask
     else:
@@ -318,12 +318,26 @@ def _floating_parts(grid: Grid, device: torch.device) -> NullSpace | None:
             if kind is Boundary.DIRICHLET:
                 grounded |= set(np.take(labels, side, axis=axis).ravel().tolist())
     sizes = np.bincount(labels.ravel())
-    free = [p for p in np.unique(labels) if p != 0 and p not in grounded and sizes[p] > 1]
-    if not free:
+    free = np.array([p for p in range(1, len(sizes)) if p not in grounded and sizes[p] > 1], dtype=int)
+    held = [
+        np.bincount(labels.ravel(), s.expand(grid.shape).cpu().numpy().ravel())[free] > 0 for s in samples
+    ]
+    free = free[~_common(torch.as_tensor(np.array(held))).numpy()]
+    if not len(free):
         return None
     number = np.full(labels.max() + 1, -1)
     number[free] = np.arange(len(free))
     return Constants(torch.as_tensor(number[labels].ravel(), device=device))
+
+
+def _common(reacts: Tensor) -> Tensor:
+    """Which parts have a reaction, (B, parts) -> (parts,); the same in every sample."""
+    if bool((reacts != reacts[0]).any()):
+        raise ValueError(
+            "the reaction is zero throughout a floating part of the domain in some samples of the batch and not in "
+            "others, so only some are singular: put those samples in a batch of their own"
+        )
+    return reacts[0]
 
 
 def _join_periodic(grid: Grid, labels: np.ndarray, parts: int) -> np.ndarray:

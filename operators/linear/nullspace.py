@@ -39,9 +39,9 @@ class Constants(NullSpace):
         self.labels = labels
         if labels is not None:
             self._parts = int(labels.max()) + 1
-            self._inside = labels >= 0
+            self._members = (labels >= 0).double()
             self._index = labels.clamp_min(0)
-            self._count = torch.bincount(labels[self._inside], minlength=self._parts)
+            self._count = torch.bincount(labels[labels >= 0], minlength=self._parts)
 
     @property
     def dimension(self) -> int:
@@ -52,10 +52,9 @@ class Constants(NullSpace):
         """Return the mean of x over each part, spread over the part."""
         if self.labels is None:
             return x.mean(-1, keepdim=True).expand_as(x)
+        inside = self._members.to(x.dtype)
         if self._parts == 1:
-            inside = self._inside.to(x.dtype)
-            return ((x * inside).sum(-1, keepdim=True) / self._count[0]) * inside
-        inside = self._inside.to(x.dtype)
+            return (x @ inside / self._count[0]).unsqueeze(-1) * inside
         sums = x.new_zeros(*x.shape[:-1], self._parts).index_add_(-1, self._index, x * inside)
         return (sums / self._count)[..., self._index] * inside
 
