@@ -1,4 +1,4 @@
-"""What every test starts from: the installed package, fixed seeds, one thread, and what the machine offers."""
+"""What every test starts from: the installed package, fixed seeds, one thread, what the machine offers."""
 
 import os
 import random

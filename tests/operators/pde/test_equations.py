@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
+
 from solvus.meshes import Grid
 from solvus.operators.linear import MixedDtypes, NotSupported, ShapeMismatch, to_scipy
 from solvus.operators.pde import (

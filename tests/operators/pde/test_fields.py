@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+
 from solvus.meshes import Grid
 from solvus.operators.pde import gaussian, log_normal, two_phase
 from solvus.operators.pde.fields import source_field
