@@ -20,7 +20,7 @@ from ..preconditioners.base import Preconditioner
 from ..system import LinearSystem
 from .algebraic_levels import Cycle, Hierarchy
 from .coarsening import Coarsening, choose_coarsening
-from .smoothers import Chebyshev, Smoother
+from .smoothers import ChebyshevSmoother, Smoother
 
 _SHIFT = 1e-10  # of the mean diagonal, added for the set-up where the null space is known
 
@@ -32,14 +32,14 @@ class AMGSettings:
     Args:
         coarsening: `RugeStuben()`, `SmoothedAggregation(...)`; None: the first for matrices close to an
             M-matrix, the second for others.
-        smoother: `Chebyshev()`, `DampedJacobi()` or `L1Jacobi()`.
+        smoother: `ChebyshevSmoother()`, `DampedJacobi()` or `L1Jacobi()`.
         cycle: "V", or "W", which visits the coarse levels more often: fewer, dearer steps.
         max_coarse: coarsen down to so many nodes, which a dense matrix then treats.
         dtype: of the cycle; torch.float32 inside a float64 solve halves its memory traffic. None: as A.
     """
 
     coarsening: Coarsening | None = None
-    smoother: Smoother = field(default_factory=Chebyshev)
+    smoother: Smoother = field(default_factory=ChebyshevSmoother)
     cycle: Cycle = "V"
     max_coarse: int = 200
     dtype: torch.dtype | None = None

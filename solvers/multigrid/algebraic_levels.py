@@ -111,7 +111,7 @@ class Hierarchy:
             for A, P, R in parts:
                 if P is not None and R is not None:
                     tensors = [_tensor(m, *place) for m in (A, P, R)]
-                    levels.append(Level(*tensors, smoother.bind(A, tensors[0])))
+                    levels.append(Level(*tensors, smoother.bind(A, tensors[0], symmetric=symmetric)))
         inverse = torch.from_numpy(_inverse(parts[-1][0], spd=spd, singular=singular))
         table = [(A.shape[0], A.nnz) for A, _, _ in parts]
         return cls(levels, inverse.to(place[1], place[0]), table, cycle)

@@ -42,18 +42,18 @@ class Coarsening(ABC):
 
 
 def _levels(solver: Any) -> list[tuple[sp.csr_array, sp.csr_array | None, sp.csr_array | None]]:
-    """Read the levels of a PyAMG solver; drop a last level that the coarsening left empty."""
-    found: list[tuple[sp.csr_array, sp.csr_array | None, sp.csr_array | None]] = []
-    for level in solver.levels:
-        if level.A.shape[0] == 0:
+    """Read the levels of a PyAMG solver, less the empty one that a want of strong couplings leaves."""
+    kept = [solver.levels[0]]
+    for level in solver.levels[1:]:
+        if level.A.shape[0] == 0 or level.A.nnz == 0:
             break
+        kept.append(level)
+    found: list[tuple[sp.csr_array, sp.csr_array | None, sp.csr_array | None]] = []
+    for level in kept:
         A = sp.csr_array(level.A)
         A.sort_indices()
-        for name in ("rho_D_inv", "rho"):
-            if hasattr(level.A, name):
-                setattr(A, name, getattr(level.A, name))
-        last = not hasattr(level, "P") or level.P.shape[1] == 0
-        found.append((A, None, None) if last else (A, sp.csr_array(level.P), sp.csr_array(level.R)))
+        bottom = level is kept[-1]
+        found.append((A, None, None) if bottom else (A, sp.csr_array(level.P), sp.csr_array(level.R)))
     size = found[-1][0].shape[0]
     if size > _MAX_BOTTOM:
         raise NotSupported(
