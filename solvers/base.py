@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from enum import Enum
-from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -31,7 +30,10 @@ class Status(Enum):
 
 
 class Breakdown(ArithmeticError):
-    """Raised inside `Solver.iterate` when the method cannot go on; its text becomes the reason."""
+    """Raised inside `Solver.iterate` when the method cannot go on; its text becomes the reason.
+
+    Raise it before the iterate is changed: what was yielded last is the value of the result.
+    """
 
 
 class SolveError(RuntimeError):
@@ -55,8 +57,11 @@ class Stop:
         rtol: relative to the problem's scale (||b|| for linear systems).
         atol: absolute.
         max_steps: limit on the steps.
-        check_every: look at the residual only every so many steps (saves device synchronisation).
-        seconds: time limit, None for none.
+        check_every: look at the residual only every so many steps (saves device synchronisation and history).
+        seconds: time limit, set-up included; looked at after every step; None for none.
+
+    Raises:
+        ValueError: for a negative or infinite tolerance, negative limits, or check_every < 1.
     """
 
     rtol: float = 1e-6
@@ -66,12 +71,14 @@ class Stop:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.rtol >= 0 and self.atol >= 0) or math.isinf(self.rtol):
+        if not all(math.isfinite(tol) and tol >= 0 for tol in (self.rtol, self.atol)):
             raise ValueError(
                 f"rtol and atol must be finite and not negative, got {self.rtol} and {self.atol}"
             )
         if self.max_steps < 0 or self.check_every < 1:
             raise ValueError(f"max_steps {self.max_steps} must be >= 0, check_every {self.check_every} >= 1")
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ValueError(f"seconds must be >= 0, or None for no time limit, got {self.seconds}")
 
 
 class Problem(Protocol):
@@ -86,12 +93,15 @@ class Problem(Protocol):
         ...
 
     def scale(self) -> Tensor:
-        """Return what the relative tolerance refers to."""
+        """Return what the relative tolerance refers to, one value per batch entry."""
         ...
 
     def finish(self, x: Tensor) -> Tensor:
         """Put a found solution into its normal form."""
         ...
+
+
+Iterate = Tensor | Callable[[], Tensor]
 
 
 class Solver(ABC):
@@ -101,8 +111,42 @@ class Solver(ABC):
         """Reject a problem that the method cannot treat, naming the alternative."""
 
     @abstractmethod
-    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, residual norm) at the start and after every step; x may be changed in place."""
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Iterate, Tensor]]:
+        """Yield (x, residual norm) at the start and after every step; x may be changed in place.
+
+        The method never looks at tolerances: `solve` stops asking for steps, and closes the generator.
+
+        A method for which it costs something to form x (GMRES) yields a function without arguments in its
+        place. `solve` calls it when it needs x: when the residual norm meets the tolerance, for a callback,
+        and at the end, also after a `Breakdown`. So it must be valid until the next step is complete.
+
+        `solve` sends back which samples of a batch are done, `done = yield x, norm`, bool (...): a method
+        that uses it leaves their x alone and does not break down on their account. It may be ignored, and is
+        None where the generator is driven by a plain `for`.
+        """
+
+    def keeping(self) -> Solver:
+        """Return this method with a memory of the last operator's set-up, for solves in a row with it.
+
+        The adjoint solve uses it, so that a gradient does not set up a second time. By default a field named
+        `preconditioner` is kept; other methods override this. Not for operators that are changed in place.
+        """
+        preconditioner = getattr(self, "preconditioner", None)
+        if preconditioner is None or not is_dataclass(self):
+            return self
+        return replace(self, preconditioner=_Kept(preconditioner))
+
+
+class _Kept:
+    """A preconditioner that remembers the last operator and what was built for it."""
+
+    def __init__(self, build: Callable[[Any], Any]) -> None:
+        self.build, self.known, self.built = build, None, None
+
+    def __call__(self, A: Any) -> Any:
+        if self.known is not A:
+            self.known, self.built = A, self.build(A)
+        return self.built
 
 
 @dataclass(frozen=True)
@@ -113,7 +157,7 @@ class Result:
         value: the solution found (the last iterate, when it did not converge), (..., n).
         status: the worst status of the batch.
         steps: steps taken.
-        residuals: residual norms seen by the method, start included, (checks, ...).
+        residuals: residual norms that the method reported at every check, start included, (checks, ...).
         residual: TRUE residual norm of `value`, recomputed from the problem, (...).
         relative_residual: `residual` over the problem's scale.
         converged: per batch entry, bool (...).
@@ -142,7 +186,6 @@ class Result:
 
 
 Callback = Callable[[int, Tensor, Tensor], object]
-_TIGHTENINGS = 4  # how often a residual that drifted from the true one is followed further down
 
 
 def solve(
@@ -159,16 +202,19 @@ def solve(
     Args:
         problem: a `LinearSystem` or any `Problem`.
         solver: the method; None lets `Auto` choose.
-        x0: start (not changed); default the problem's guess.
+        x0: start (not changed); default the problem's guess. Not used where b = 0: the solution is known.
         stop: tolerance and limits; default `Stop()`, relative residual 1e-6.
         callback: called as callback(step, x, residual) at every check; a true return value stops the solve.
         throw: raise `SolveError` when not converged; else the caller reads `result.status`.
 
     Gradients flow from `result.value` to b and to the operator's parameters by the adjoint method: one
-    transposed solve, no graph through the iterations.
+    transposed solve, no graph through the iterations. Memory: x, what the method itself needs, and one vector
+    while a true residual is computed; in a batch also a copy of the samples that were done before the others.
 
     Raises:
         SolveError: not converged, and `throw`.
+        TypeError: when problem or solver is something else.
+        ShapeMismatch, MixedDtypes, MixedDevices, NonFinite: for an x0 that does not fit.
 
     >>> import scipy.sparse as sp
     >>> from solvus.solvers import LinearSystem
@@ -181,34 +227,23 @@ def solve(
         from .auto import Auto
 
         solver = Auto()
+    if not isinstance(solver, Solver):
+        raise TypeError(f"solver must be a Solver instance such as CG(), got {solver!r}")
+    if not hasattr(problem, "residual_norm"):
+        raise TypeError(
+            f"solve takes a problem such as LinearSystem(A, b), got {type(problem).__name__}: wrap it first"
+        )
     solver.check(problem)
     from .adjoint import differentiable, solve_with_gradient
+    from .loop import run
 
     if differentiable(problem):
         return solve_with_gradient(problem, solver, x0=x0, stop=stop, callback=callback, throw=throw)
     with torch.no_grad():
-        result = _run(problem, solver, x0, stop, callback)
+        result = run(problem, solver, x0, stop, callback)
     if throw and result.status is not Status.CONVERGED:
         raise SolveError(result)
     return result
-
-
-def _start(problem: Any, x0: Tensor | None) -> Tensor:
-    guess = problem.guess()
-    if x0 is None:
-        return guess
-    x0 = torch.as_tensor(x0).detach()
-    if x0.dtype != guess.dtype or x0.device != guess.device:
-        raise TypeError(
-            f"x0 is {x0.dtype} on {x0.device}, the problem {guess.dtype} on {guess.device}: convert x0"
-        )
-    try:
-        x = x0.expand(guess.shape).clone()
-    except RuntimeError:
-        raise ValueError(f"x0 has shape {tuple(x0.shape)}, the solution has {tuple(guess.shape)}") from None
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("x0 holds NaN or infinite values: start from zero or repair it")
-    return x
 
 
 def synchronize(tensor: Tensor) -> None:
@@ -217,101 +252,8 @@ def synchronize(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def _run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: Callback | None) -> Result:
-    """The only loop: stopping, per-sample freezing, history, timing, and the true residual."""
-    x = _start(problem, x0)
-    scale = problem.scale()
-    target = torch.clamp(stop.rtol * scale, min=stop.atol)
-    inner = (
-        target.clone()
-    )  # what the method's own residual must reach; tightened when it proves too optimistic
-    begin = perf_counter()
-    status, reason, steps, tightened = None, "", -1, 0
-    history: list[Tensor] = []
-    done = torch.zeros(target.shape, dtype=torch.bool, device=target.device)
-    sample_steps = torch.zeros(target.shape, dtype=torch.int64, device=target.device)
-    kept: Tensor | None = None  # values of the batch entries that are done
-    ready = begin
-    iteration = solver.iterate(problem, x)
-    try:
-        for steps, (x, norm) in enumerate(iteration):
-            if steps == 0:
-                synchronize(x)
-                ready = perf_counter()
-            last = steps >= stop.max_steps
-            if steps % stop.check_every and not last:
-                continue
-            norm = norm.expand(target.shape)
-            history.append(norm.clone())
-            if callback is not None and callback(steps, x, norm):
-                status = Status.STOPPED
-                break
-            reached = norm <= inner
-            finite = bool(torch.isfinite(norm[~done] if norm.ndim else norm).all())
-            if not finite:
-                status = Status.NONFINITE
-                break
-            if bool((reached & ~done).any()):
-                true = problem.residual_norm(x)
-                good = reached & ~done & (true <= target)
-                sample_steps = torch.where(done, sample_steps, torch.full_like(sample_steps, steps))
-                if target.ndim and not bool((done | good).all()):
-                    kept = x.clone() if kept is None else torch.where(good[..., None], x, kept)
-                elif kept is not None:
-                    kept = torch.where(good[..., None], x, kept)
-                done = done | good
-                missed = reached & ~done
-                if bool(done.all()):
-                    status = Status.CONVERGED
-                    break
-                if bool(missed.any()):
-                    tightened += 1
-                    if tightened > _TIGHTENINGS:
-                        status = Status.BREAKDOWN
-                        reason = (
-                            "the recomputed residual stagnates: attainable accuracy of this precision reached"
-                        )
-                        break
-                    shrink = (target / true.clamp_min(torch.finfo(true.dtype).tiny)).clamp(max=0.5)
-                    inner = torch.where(missed, inner * shrink * 0.5, inner)
-            if last:
-                status = Status.MAX_STEPS
-                break
-            if stop.seconds is not None and perf_counter() - begin > stop.seconds:
-                status = Status.TIMEOUT
-                break
-    except Breakdown as error:
-        status, reason = Status.BREAKDOWN, str(error)
-    finally:
-        close = getattr(iteration, "close", None)
-        if close is not None:
-            close()
-    synchronize(x)
-    end = perf_counter()
-    ended_early = status is None
-    if kept is not None:
-        x = torch.where(done[..., None], kept, x)
-    x = problem.finish(x)
-    residual = problem.residual_norm(x)
-    converged = (residual <= target) | (done & (residual <= target * (1 + 1e-6)))
-    if status in (None, Status.BREAKDOWN, Status.MAX_STEPS, Status.TIMEOUT) and bool(converged.all()):
-        status = Status.CONVERGED
-    elif ended_early:
-        status, reason = Status.BREAKDOWN, reason or "the method ended before the residual met the tolerance"
-    if not bool(torch.isfinite(residual).all()):
-        status = Status.NONFINITE
-    sample_steps = torch.where(done, sample_steps, torch.full_like(sample_steps, max(steps, 0)))
-    tiny = torch.finfo(residual.dtype).tiny
-    assert status is not None
-    return Result(
-        value=x,
-        status=status,
-        steps=max(steps, 0),
-        residuals=torch.stack(history) if history else residual.new_zeros(0),
-        residual=residual,
-        relative_residual=residual / scale.clamp_min(tiny),
-        converged=converged,
-        sample_steps=sample_steps,
-        stats={"setup_s": ready - begin, "solve_s": end - ready},
-        reason=reason,
-    )
+def all_finite(x: Tensor) -> bool:
+    """Whether no entry is NaN or infinite, without a temporary of x's size."""
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
+    return x.numel() == 0 or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..operators.linear.base import LinearOperator
 from ..operators.linear.csr import sparse
 from ..operators.linear.errors import IncompatibleSystem, NonFinite, ShapeMismatch
 from ..operators.linear.nullspace import NullSpace
+from .base import all_finite
 
 
 @final
@@ -19,42 +21,42 @@ class LinearSystem:
 
     Args:
         A: a `LinearOperator`, or anything that `sparse` reads (SciPy, NumPy, torch, PETSc, a file).
-        b: right-hand sides (..., n); a NumPy array is taken over. Several right-hand sides, or a batch of
-            operators, make a batched problem.
+        b: right-hand sides (..., n); a NumPy array or a sequence is taken over. Several right-hand sides, or
+            a batch of operators with one right-hand side each, (B, n), make a batched problem.
+
+    A singular A with a known null space needs b in its range: a part of b in the null space that is no more
+    than rounding is removed from `b`, a larger one is an error.
 
     Raises:
         ShapeMismatch, MixedDtypes, MixedDevices: when A and b do not fit.
-        NonFinite: when b holds NaN or infinity.
+        NonFinite: when A or b holds NaN or infinity.
         IncompatibleSystem: when A is singular with a known null space and b has a part in it.
 
     >>> import scipy.sparse as sp
-    >>> system = LinearSystem(sp.eye_array(3), torch.ones(3, dtype=torch.float64))
+    >>> LinearSystem(sp.eye_array(3), [1.0, 2.0, 3.0]).n
+    3
     """
 
     def __init__(self, A: LinearOperator | Any, b: Tensor | Any) -> None:
         self.A = A if isinstance(A, LinearOperator) else sparse(A)
-        self.b = b if isinstance(b, Tensor) else torch.as_tensor(b).to(self.A.device)
+        if not isinstance(b, Tensor):
+            b = torch.from_numpy(np.ascontiguousarray(b)).to(self.A.device)
         if self.A.shape[0] != self.A.shape[1]:
             raise ShapeMismatch(
-                f"solve needs a square operator, this one is {self.A.shape[0]} x {self.A.shape[1]}"
+                f"solve needs a square operator, this one is {self.A.shape[0]} x {self.A.shape[1]}: for "
+                "least squares, solve the normal equations A.T @ A"
             )
-        self.A.check_vector(self.b, name="b")
-        if not bool(torch.isfinite(self.b.detach()).all()):
+        self.A.check_vector(b, name="b")
+        if self.A.batch_shape and b.ndim > len(self.A.batch_shape) + 1:
+            raise ShapeMismatch(
+                f"b has shape {tuple(b.shape)}, the operator is a batch of {tuple(self.A.batch_shape)} and "
+                f"takes one right-hand side each, {(*self.A.batch_shape, self.n)}: solve for several in turn"
+            )
+        if not all(all_finite(p.detach()) for p in self.A.parameters()):
+            raise NonFinite("the operator holds NaN or infinite entries: repair it before solving")
+        if not all_finite(b.detach()):
             raise NonFinite("b holds NaN or infinite values: repair the right-hand side before solving")
-        if self.A.nullspace is not None:
-            self._check_compatible(self.A.nullspace)
-
-    def _check_compatible(self, nullspace: NullSpace) -> None:
-        b = self.b.detach()
-        part, whole = nullspace.component(b).norm(dim=-1), b.norm(dim=-1)
-        tolerance = 1e-9 if b.dtype in (torch.float64, torch.complex128) else 1e-4
-        if bool((part > tolerance * whole).any()):
-            worst = float((part / whole.clamp_min(torch.finfo(b.dtype).tiny)).max())
-            raise IncompatibleSystem(
-                f"A is singular (null space of dimension {nullspace.dimension}, for example pure Neumann "
-                f"conditions) and b has a share of {worst:.1e} in its null space, so no solution exists: "
-                "pass `A.nullspace.project(b)` for the least-squares solution, or fix the data"
-            )
+        self.b = b if self.A.nullspace is None else _in_range(b, self.A.nullspace)
 
     @property
     def n(self) -> int:
@@ -71,9 +73,12 @@ class LinearSystem:
         return torch.zeros(*self.batch_shape, self.n, dtype=self.A.dtype, device=self.A.device)
 
     def residual(self, x: Tensor) -> Tensor:
-        """Return b - A x."""
-        r = torch.empty_like(x)
-        self.A.matvec_into(x, r)
+        """Return b - A x, (..., n); differentiable in x, b and A where one of them requires grad."""
+        x = x.expand(*self.batch_shape, self.n)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, self.b, *self.A.parameters())):
+            return self.b - self.A.matvec(x)
+        r = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        self.A.matvec_into(x.contiguous(), r)
         return torch.sub(self.b, r, out=r)
 
     def residual_norm(self, x: Tensor) -> Tensor:
@@ -90,3 +95,17 @@ class LinearSystem:
 
     def __repr__(self) -> str:
         return f"LinearSystem({self.A!r}, b {tuple(self.b.shape)})"
+
+
+def _in_range(b: Tensor, nullspace: NullSpace) -> Tensor:
+    """Return b without a null-space part of the size of rounding; reject a larger part."""
+    part, whole = nullspace.component(b.detach()).norm(dim=-1), b.detach().norm(dim=-1)
+    tolerance = 1e-9 if torch.finfo(b.dtype).bits == 64 else 1e-4
+    share = float((part / whole.clamp_min(torch.finfo(b.dtype).tiny)).max())
+    if share > tolerance:
+        raise IncompatibleSystem(
+            f"A is singular (null space of dimension {nullspace.dimension}, for example pure Neumann "
+            f"conditions) and b has a share of {share:.1e} in its null space, so no solution exists: "
+            "pass `A.nullspace.project(b)` for the least-squares solution, or fix the data"
+        )
+    return nullspace.project(b) if share > torch.finfo(b.dtype).eps else b
