@@ -1,0 +1,43 @@
+"""Every example runs at a small size and gives the number that it should."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CASES = {
+    "first_solve": (lambda main: main(31), lambda error: 1e-4 < error < 2e-2),
+    "jumping_coefficient": (lambda main: main(63), lambda s: s["amg"] < s["ic0"] / 2 < s["jacobi"] / 4),
+    "masked_box": (lambda main: main(32), lambda steps: 5 <= steps <= 12),
+    "coefficient_from_data": (
+        lambda main: main(15),
+        lambda found: found == pytest.approx((1.0, 5.0), rel=1e-3),
+    ),
+    "with_scipy": (lambda main: main(63), lambda count: count <= 15),
+    "own_solver": (lambda main: main(31), lambda r: r.status.name == "CONVERGED" and 100 < r.steps < 400),
+}
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_example(name):
+    run, right = CASES[name]
+    assert right(run(load(name).main))
+
+
+def test_what_an_example_gives_is_looked_at():
+    run, right = CASES["first_solve"]
+    assert not right(run(lambda n: 1.0))
