@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +17,8 @@ from ...operators.linear.errors import NotSupported
 from ...operators.linear.queries import to_scipy
 from ..base import Solver
 from ..preconditioners.base import Preconditioner
+from ..preconditioners.inverse import Inverse
+from ..stationary.richardson import Richardson, correct
 from ..system import LinearSystem
 from .algebraic_levels import Cycle, Hierarchy
 from .coarsening import Coarsening, choose_coarsening
@@ -53,21 +55,8 @@ class AMGSettings:
             raise ValueError(f"the cycle runs in torch.float32 or torch.float64, got {self.dtype}")
 
 
-class _Apply(torch.autograd.Function):
-    """z = M r with the gradient M^T g."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, op: AlgebraicMultigrid) -> Tensor:
-        ctx.op = op
-        return op.matvec_into(x.detach(), torch.empty_like(x))
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return ctx.op.T.matvec(grad_outputs[0]), None
-
-
 @final
-class AlgebraicMultigrid(LinearOperator):
+class AlgebraicMultigrid(Inverse):
     """One multigrid cycle from zero as an operator, z = M r ~ A^-1 r; its repr is the level table.
 
     Symmetric positive definite by construction when A is: the same symmetric, convergent smoother acts before
@@ -79,22 +68,18 @@ class AlgebraicMultigrid(LinearOperator):
         settings: see `AMGSettings`.
 
     Raises:
-        NotSupported: for batches of operators, complex or rectangular ones, and when coarsening stalls.
+        ShapeMismatch: for a rectangular operator.
+        NotSupported: for batches of operators, complex ones, and when coarsening stalls.
         ZeroDiagonal: when the smoother divides by a zero.
     """
 
     def __init__(self, A: LinearOperator, settings: AMGSettings) -> None:
-        if A.shape[0] != A.shape[1]:
-            raise NotSupported(
-                f"multigrid needs a square operator, this one is {A.shape[0]} x {A.shape[1]}: use a "
-                "least-squares method"
-            )
         if A.dtype.is_complex:
             raise NotSupported(
                 f"algebraic multigrid is for real matrices, this one is {A.dtype}: use ILU or a direct solver"
             )
         tags = SPD if A.positive_definite else SYMMETRIC if A.symmetric else frozenset()
-        super().__init__(A.shape, A.dtype, A.device, tags=tags, nullspace=A.nullspace)
+        super().__init__(A, tags)
         matrix = sp.csr_array(to_scipy(A)).astype(np.float64)
         if A.nullspace is not None:
             shift = _SHIFT * float(np.abs(matrix.diagonal()).mean())
@@ -112,15 +97,9 @@ class AlgebraicMultigrid(LinearOperator):
             kind=(A.symmetric, A.positive_definite, A.nullspace is not None),
         )
 
-    def matvec(self, x: Tensor) -> Tensor:
-        """Return M x, x (..., n)."""
-        if torch.is_grad_enabled() and x.requires_grad:
-            return _Apply.apply(x, self)  # type: ignore[no-any-return]
-        return self.matvec_into(x, torch.empty_like(x))
-
-    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write M x into out."""
-        return _apply(self.hierarchy, self, x, out)
+    def apply(self, x: Tensor, out: Tensor) -> None:
+        """Run one cycle from zero on x."""
+        _cycle(self.hierarchy, x, out)
 
     def transpose(self) -> LinearOperator:
         """Return M^T: M itself when A is symmetric."""
@@ -137,38 +116,36 @@ class AlgebraicMultigrid(LinearOperator):
 
 
 @final
-class _Transposed(LinearOperator):
+class _Transposed(Inverse):
     """The cycle with every matrix transposed, for operators that are not symmetric."""
 
     def __init__(self, M: AlgebraicMultigrid) -> None:
-        super().__init__(M.shape, M.dtype, M.device)
+        super().__init__(M)
         self.M, self.hierarchy = M, M.hierarchy.transpose()
 
-    def matvec(self, x: Tensor) -> Tensor:
-        """Return M^T x."""
-        return _apply(self.hierarchy, self, x, torch.empty_like(x))
+    def apply(self, x: Tensor, out: Tensor) -> None:
+        """Run one transposed cycle from zero on x."""
+        _cycle(self.hierarchy, x, out)
 
     def transpose(self) -> LinearOperator:
         """Return M."""
         return self.M
 
 
-def _apply(hierarchy: Hierarchy, op: LinearOperator, x: Tensor, out: Tensor) -> Tensor:
-    """Run one cycle from zero on x, (..., n), in the type of the hierarchy."""
-    r = x if op.nullspace is None else op.nullspace.project(x)
-    b = r if r.ndim == 1 else r.reshape(-1, r.shape[-1]).mT.contiguous()  # (n,) or (n, k)
-    inner = hierarchy.inverse.dtype
-    if inner == b.dtype:
-        z = torch.empty_like(b)
+def _cycle(hierarchy: Hierarchy, x: Tensor, out: Tensor) -> None:
+    """Write one cycle from zero on x, (..., n), into out; inside in the type of the hierarchy."""
+    b = x if x.ndim == 1 else x.reshape(-1, x.shape[-1]).mT.contiguous()  # (n,) or (n, k)
+    if hierarchy.inverse.dtype == b.dtype:
+        z = out if b.ndim == 1 else torch.empty_like(b)
         hierarchy.improve(b, z, zero=True)
     else:  # scaled, so that residuals of any size stay inside the range of the short type
         scale = b.abs().amax(0, keepdim=True)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        short = torch.empty_like(b, dtype=inner)
-        hierarchy.improve((b / scale).to(inner), short, zero=True)
+        short = torch.empty_like(b, dtype=hierarchy.inverse.dtype)
+        hierarchy.improve((b / scale).to(short.dtype), short, zero=True)
         z = short.to(b.dtype) * scale
-    z = z if r.ndim == 1 else z.mT.reshape(r.shape)
-    return out.copy_(z if op.nullspace is None else op.nullspace.project(z))
+    if z is not out:
+        out.copy_(z if x.ndim == 1 else z.mT.reshape(x.shape))
 
 
 def amg(settings: AMGSettings | None = None) -> Preconditioner:
@@ -198,9 +175,8 @@ class AMG(Solver):
 
     def iterate(self, problem: LinearSystem, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the iterates."""
-        M = AlgebraicMultigrid(problem.A, self.settings)
-        z = torch.empty_like(x)
-        while True:
-            r = problem.residual(x)
-            yield x, r.norm(dim=-1)
-            x.add_(M.matvec_into(r, z))
+        return correct(problem, x, amg(self.settings), 1.0)
+
+    def keeping(self) -> Solver:
+        """Return the same method with a memory of the last hierarchy."""
+        return Richardson(amg(self.settings)).keeping()
