@@ -1,6 +1,7 @@
 """Finite elements by FEniCS (dolfinx) and scikit-fem behind one protocol, and PETSc's solvers as peers."""
 
-from .discovery import Candidate, Rejected, Versions, discover, find_interpreter
+from .backends import DolfinxInProcess, DolfinxWorker, FemBackend, SolveFailed, fenics
+from .discovery import Candidate, Rejected, Versions, describe, discover, find_interpreter
 from .errors import (
     FenicsUnavailable,
     MeshMismatch,
@@ -10,24 +11,45 @@ from .errors import (
     WorkerTimeout,
 )
 from .petsc import BOOMERAMG, GAMG, PetscRun, petsc_solve
+from .problems import Elasticity, FemProblem, Helmholtz, Poisson, VariableDiffusion, lame
+from .scikit import ScikitFem
+from .simplex import SimplexMesh, as_simplex_mesh
+from .solution import Assembled, FemSolution
 from .worker import FenicsWorker, shared_worker
 
 __all__ = [
     "BOOMERAMG",
     "GAMG",
+    "Assembled",
     "Candidate",
+    "DolfinxInProcess",
+    "DolfinxWorker",
+    "Elasticity",
+    "FemBackend",
+    "FemProblem",
+    "FemSolution",
     "FenicsUnavailable",
     "FenicsWorker",
+    "Helmholtz",
     "MeshMismatch",
     "PetscRun",
+    "Poisson",
     "ProtocolMismatch",
     "Rejected",
+    "ScikitFem",
+    "SimplexMesh",
+    "SolveFailed",
+    "VariableDiffusion",
     "Versions",
     "WorkerDied",
     "WorkerFailure",
     "WorkerTimeout",
+    "as_simplex_mesh",
+    "describe",
     "discover",
+    "fenics",
     "find_interpreter",
+    "lame",
     "petsc_solve",
     "shared_worker",
 ]

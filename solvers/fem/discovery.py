@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -121,7 +123,7 @@ def usual_interpreters() -> list[str]:
 
 
 @functools.cache
-def _in_process() -> Candidate:
+def in_process() -> Candidate:
     try:
         import dolfinx  # pyright: ignore[reportMissingImports]
         from petsc4py import PETSc  # pyright: ignore[reportMissingImports]
@@ -150,7 +152,7 @@ def discover() -> list[Candidate]:
     """
     named = os.environ.get(VARIABLE)
     others = list(dict.fromkeys(([named] if named else []) + usual_interpreters()))
-    return [_in_process(), *(_probed(p) for p in others)]
+    return [in_process(), *(_probed(p) for p in others)]
 
 
 def find_interpreter() -> Candidate:
@@ -162,7 +164,7 @@ def find_interpreter() -> Candidate:
         FenicsUnavailable: none works; lists what was tried and how to install FEniCS.
     """
     named = os.environ.get(VARIABLE)
-    tried = [_in_process()]
+    tried = [in_process()]
     for path in [None] + ([named] if named else usual_interpreters()):
         candidate = tried[0] if path is None else _probed(path)
         if candidate.works:
@@ -172,3 +174,20 @@ def find_interpreter() -> Candidate:
     listing = "".join(f"\n  {path}: {outcome}" for path, outcome in tried)
     source = f" ({VARIABLE} names the second)" if named else ""
     raise FenicsUnavailable(f"no interpreter with FEniCS (dolfinx) was found{source}:{listing}\n{INSTALL}")
+
+
+def describe() -> str:
+    """Tell in a few lines which finite-element backends work here, which do not, and how to get them.
+
+    >>> "scikit-fem" in describe()
+    True
+    """
+    candidates = discover()
+    lines = ["FEniCS (dolfinx):"]
+    lines += [f"  {'ok' if c.works else 'no'}  {c.interpreter}: {c.outcome}" for c in candidates]
+    if not any(c.works for c in candidates):
+        lines.append(f"  {INSTALL}")
+    present = importlib.util.find_spec("skfem") is not None
+    version = importlib.metadata.version("scikit-fem") if present else "`pip install solvus[fem]`"
+    lines.append(f"scikit-fem: {'ok' if present else 'no'}  {version}")
+    return "\n".join(lines)

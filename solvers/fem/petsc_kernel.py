@@ -40,16 +40,15 @@ class Options:
             database.delValue(self.prefix + name)
 
 
-def best_options(symmetric, definite):
-    """Return the strongest options that this PETSc offers for a kind of matrix."""
+def best_options(kind, definite):
+    """Return the strongest options that this PETSc offers for a kind of problem, "scalar" or "elastic"."""
     if not definite:
         package = next((p for p in ("mumps", "superlu_dist") if PETSc.Sys.hasExternalPackage(p)), None)
         chosen = {} if package is None else {"pc_factor_mat_solver_type": package}
         return {"ksp_type": "preonly", "pc_type": "lu", **chosen}
-    krylov = "cg" if symmetric else "gmres"
-    if PETSc.Sys.hasExternalPackage("hypre"):
-        return {"ksp_type": krylov, "pc_type": "hypre", "pc_hypre_type": "boomeramg"}
-    return {"ksp_type": krylov, "pc_type": "gamg"}
+    if kind == "scalar" and PETSc.Sys.hasExternalPackage("hypre"):
+        return {"ksp_type": "cg", "pc_type": "hypre", "pc_hypre_type": "boomeramg"}
+    return {"ksp_type": "cg", "pc_type": "gamg"}
 
 
 def row_range(n, comm):

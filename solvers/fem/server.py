@@ -57,7 +57,7 @@ def handshake(comm):
             "external": external,
         },
         "mpi_size": comm.size,
-        "capabilities": ["info", "petsc_solve"] + (["mesh", "space", "assemble", "solve"] if version else []),
+        "capabilities": ["info", "petsc_solve"] + (["space", "assemble", "solve"] if version else []),
     }
 
 

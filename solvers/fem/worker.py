@@ -32,6 +32,10 @@ _SCRIPT = Path(__file__).with_name("server.py")
 _OWN_FAULTS = {"ValueError": ValueError, "TypeError": TypeError, "MeshMismatch": errors.MeshMismatch}
 
 
+class _Forgotten(LookupError):
+    """The worker lacks what the request builds on."""
+
+
 @final
 class Request(NamedTuple):
     """One thing to ask of a worker."""
@@ -109,12 +113,11 @@ def _listen(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 
 class _Process:
-    """One running server: its pipes, its log and what it has been told so far."""
+    """One running server: its pipes and its log."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.log = folder / "stderr.log"
         self.lines: queue.Queue[str | None] = queue.Queue()
-        self.told: set[str] = set()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command,
@@ -188,19 +191,13 @@ class FenicsWorker:
         """Process id of the server (rank 0), None before the first request."""
         return self.info.get("pid") if self._running else None
 
-    def call(self, request: Request, *, after: Mapping[str, Request] | None = None) -> Reply:
-        """Send a request and wait for its answer.
-
-        Args:
-            request: what to do.
-            after: requests that the worker must have carried out before, by name; those that this process of
-                the worker has already carried out under the same name are not sent again.
-        """
+    def call(self, request: Request, needed: Request | None = None) -> Reply:
+        """Send a request and wait for its answer; `needed` goes first when the worker lacks its result."""
         with self._lock:
             try:
-                reply = self._attempt(request, after or {})
+                reply = self._attempt(request, needed)
                 if reply is None:
-                    reply = self._attempt(request, after or {})
+                    reply = self._attempt(request, needed)
             except KeyboardInterrupt:
                 self.close()
                 raise
@@ -217,16 +214,18 @@ class FenicsWorker:
             self._running.close()
             self._running = None
 
-    def _attempt(self, request: Request, after: Mapping[str, Request]) -> Reply | None:
-        """Carry out a request with what it needs; None when the worker died."""
+    def _attempt(self, request: Request, needed: Request | None) -> Reply | None:
+        """Carry out a request; None when the worker died."""
         running = self._running or self._start()
         if running is None:
             return None
-        for name, needed in after.items():
-            if name not in running.told:
-                if self._exchange(running, needed) is None:
-                    return None
-                running.told.add(name)
+        try:
+            return self._exchange(running, request)
+        except _Forgotten:
+            if needed is None:
+                raise AssertionError(f"the worker lacks what {request.op!r} needs") from None
+        if self._exchange(running, needed) is None:
+            return None
         return self._exchange(running, request)
 
     def _start(self) -> _Process | None:
@@ -288,6 +287,8 @@ class FenicsWorker:
             back.unlink(missing_ok=True)
 
     def _fail(self, error: Mapping[str, str], op: str) -> None:
+        if error["type"] == "Forgotten":
+            raise _Forgotten
         if error["type"] in _OWN_FAULTS:
             raise _OWN_FAULTS[error["type"]](error["message"])
         raise WorkerFailure(
