@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -15,19 +16,24 @@ _MISSES = 4  # how often a residual that drifted from the true one is followed f
 
 
 def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: Callback | None) -> Result:
-    """Drive `solver.iterate` until every sample is done or a limit is met; report what came of it."""
+    """Drive `solver.iterate` until every sample is done or a limit is met; report what came of it.
+
+    A method's own residual may drift from the true one. A sample that claims to be done and is not has its
+    tolerance lowered, a few times; then the method starts anew from where it is, with the true residual, as
+    long as that at least halves it.
+    """
     begin = perf_counter()
+    solver = solver.keeping()  # a restart does not set up again
     scale = problem.scale()
     x = _start(problem, x0, scale if stop.atol == 0 else None)
     samples = _Samples(problem, torch.clamp(stop.rtol * scale, min=stop.atol))
     iteration = solver.iterate(problem, x)
-    send = getattr(iteration, "send", None)
     latest: Iterate = x
-    status, reason, steps, ready = None, "", -1, begin
+    status, reason, steps, ready, fresh = None, "", -1, begin, True
     try:
         while status is None:
             try:
-                latest, norm = send(samples.done) if send and steps >= 0 else next(iteration)
+                latest, norm = _advance(iteration, None if fresh else samples.done)
             except StopIteration:
                 break
             except Breakdown as error:
@@ -37,18 +43,22 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
             if steps == 0:
                 synchronize(norm)
                 ready = perf_counter()
+            fresh = False
             late = stop.seconds is not None and perf_counter() - begin > stop.seconds
             last = late or steps >= stop.max_steps
             if last or steps % stop.check_every == 0:
                 status = samples.look(steps, latest, norm, callback)
-                if status is None and last:
+                if status in (None, Status.BREAKDOWN) and last:
                     status = Status.MAX_STEPS if steps >= stop.max_steps else Status.TIMEOUT
+                elif status is Status.BREAKDOWN and samples.improved():
+                    latest = _form(latest)
+                    _close(iteration)
+                    iteration = solver.iterate(problem, latest)
+                    status, fresh, steps = None, True, steps - 1  # the new start is no step
         x = _form(latest)
     finally:
-        close = getattr(iteration, "close", None)
-        if close is not None:
-            close()
-    del latest, iteration, send, close  # a method's vectors go before the true residual is computed
+        _close(iteration)
+    del latest, iteration  # a method's vectors go before the true residual is computed
     synchronize(x)
     solved = perf_counter()
     x = problem.finish(samples.restore(x))
@@ -79,6 +89,17 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
         stats={"setup_s": ready - begin, "solve_s": solved - ready},
         reason="" if status is Status.CONVERGED else reason,
     )
+
+
+def _advance(iteration: Iterator[tuple[Iterate, Tensor]], done: Tensor | None) -> tuple[Iterate, Tensor]:
+    if done is None or not isinstance(iteration, Generator):
+        return next(iteration)
+    return iteration.send(done)
+
+
+def _close(iteration: Iterator[tuple[Iterate, Tensor]]) -> None:
+    if isinstance(iteration, Generator):
+        iteration.close()
 
 
 def _form(x: Iterate) -> Tensor:
@@ -120,6 +141,8 @@ class _Samples:
         self.done = torch.zeros(target.shape, dtype=torch.bool, device=target.device)
         self.misses = torch.zeros(target.shape, dtype=torch.int64, device=target.device)
         self.steps = torch.zeros(target.shape, dtype=torch.int64, device=target.device)
+        self.excess = torch.full_like(target, torch.inf)  # true residual over target, when last looked at
+        self.best = float("inf")
         self.history: list[Tensor] = []
         self.kept: list[tuple[Tensor, Tensor]] = []  # which samples, and their values
 
@@ -150,10 +173,17 @@ class _Samples:
         if bool(good.any()):
             self.kept.append((good, x[good]))
         self.misses = self.misses + missed
-        excess = (self.target / true.clamp_min(torch.finfo(true.dtype).tiny)).clamp(max=0.5)
-        self.inner = torch.where(missed, norm * excess, self.inner)
+        self.excess = true / self.target
+        self.inner = torch.where(missed, norm / self.excess.clamp_min(2), self.inner)
         hopeless = bool((self.done | (self.misses > _MISSES)).all())
         return Status.BREAKDOWN if hopeless else None
+
+    def improved(self) -> bool:
+        """Whether a restart from the true residual is worth it: the last one at least halved what is left."""
+        worst = float(self.excess[~self.done].max())
+        better = worst < 0.5 * self.best
+        self.best, self.inner, self.misses = worst, self.target, torch.zeros_like(self.misses)
+        return better
 
     def restore(self, x: Tensor) -> Tensor:
         """Put back the values that the samples had when they were done."""

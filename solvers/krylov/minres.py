@@ -53,6 +53,7 @@ class MINRES(Solver):
         w, w_old = torch.zeros_like(r), torch.zeros_like(r)
         gamma = _root(dot(z, v))
         eta, gamma_old = gamma, torch.ones_like(gamma)
+        side = torch.zeros_like(gamma)  # off-diagonal entry of the Lanczos matrix
         s_old = s = torch.zeros_like(gamma)
         c_old = c = torch.ones_like(gamma)
         while True:
@@ -73,12 +74,12 @@ class MINRES(Solver):
             M.matvec_into(v, z)
             gamma_old, gamma = gamma, _root(dot(z, v), busy)
             alpha_1 = torch.hypot(alpha_0, gamma)
-            scale = torch.maximum(delta.abs(), gamma_old)
-            if bool((busy & (alpha_1 <= eps * scale)).any()):
+            if bool((busy & (alpha_1 <= eps * torch.maximum(delta.abs(), side))).any()):
                 raise Breakdown(
                     "A is singular on the Krylov space: b is not in its range; project b, or use a direct "
                     "method"
                 )
+            side = gamma
             c_old, c = c, ratio(alpha_0, alpha_1, busy)
             s_old, s = s, ratio(gamma, alpha_1, busy)
             w.mul_(ratio(torch.ones_like(gamma), alpha_1, busy))

@@ -1,0 +1,561 @@
+"""What every solver of linear systems must do. A new solver is one line in SOLVERS."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from solvus.meshes import Grid
+from solvus.operators.linear import (
+    SPD,
+    SYMMETRIC,
+    Diagonal,
+    Diffusion,
+    LinearOperator,
+    NotSupported,
+    Tag,
+    dense,
+    diagonal,
+    sparse,
+)
+from solvus.operators.linear.csr import CSR
+from solvus.solvers import Breakdown, LinearSystem, Solver, Status, Stop, solve
+from solvus.solvers.direct import Dense, SuperLU
+from solvus.solvers.krylov import CG, FGMRES, GMRES, MINRES, BiCGStab, Chebyshev, FlexibleCG
+
+# --- problems -----------------------------------------------------------------------------------------------
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def _laplacian(n: int) -> sp.csr_array:
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    return sp.csr_array(sp.kron(line, sp.eye_array(n)) + sp.kron(sp.eye_array(n), line))
+
+
+def spd_dense(dtype: torch.dtype) -> LinearOperator:
+    """A full SPD matrix, eigenvalues 1 to 20."""
+    q, _ = np.linalg.qr(_rng().standard_normal((24, 24)))
+    matrix = (q * np.linspace(1, 20, 24)) @ q.T
+    return sparse((matrix + matrix.T) / 2, tags=SPD, dtype=dtype)
+
+
+def spd_csr(dtype: torch.dtype) -> LinearOperator:
+    """The five-point Laplacian with a reaction."""
+    return sparse(_laplacian(6) + 0.5 * sp.eye_array(36), dtype=dtype)
+
+
+def diffusion(dtype: torch.dtype) -> LinearOperator:
+    """Matrix-free diffusion with a varying coefficient."""
+    grid = Grid((6, 5))
+    return Diffusion(grid, torch.as_tensor(_rng().uniform(0.5, 2, grid.cells)), 3.0, dtype=dtype)
+
+
+def batched(dtype: torch.dtype) -> LinearOperator:
+    """Three diffusion operators at once, of different difficulty."""
+    grid = Grid((6, 5))
+    spread = np.array([1.0, 3.0, 10.0])[:, None, None]
+    return Diffusion(grid, torch.as_tensor(_rng().uniform(1, 1 + spread, (3, *grid.cells))), dtype=dtype)
+
+
+def neumann(dtype: torch.dtype) -> LinearOperator:
+    """Singular: pure Neumann conditions."""
+    return Diffusion(Grid((6, 5), centring="cell", boundary="neumann"), dtype=dtype)
+
+
+def islands(dtype: torch.dtype) -> LinearOperator:
+    """Singular: a masked Neumann box of two parts."""
+    mask = np.ones((7, 5), dtype=bool)
+    mask[3] = False
+    return Diffusion(Grid((7, 5), centring="cell", boundary="neumann", mask=mask), dtype=dtype)
+
+
+def indefinite(dtype: torch.dtype) -> LinearOperator:
+    """Symmetric with eigenvalues of both signs."""
+    return sparse(_laplacian(5) - 2.6 * sp.eye_array(25), dtype=dtype)
+
+
+def nonsymmetric(dtype: torch.dtype) -> LinearOperator:
+    """Convection and diffusion."""
+    wind = sp.diags_array([-0.6, 0.0, 0.4], offsets=[-1, 0, 1], shape=(25, 25))
+    return sparse(_laplacian(5) + wind, dtype=dtype)
+
+
+PROBLEMS = {
+    f.__name__: f
+    for f in (spd_dense, spd_csr, diffusion, batched, neumann, islands, indefinite, nonsymmetric)
+}
+_SPD = ("spd_dense", "spd_csr", "diffusion", "batched", "neumann", "islands")
+_SYMMETRIC = (*_SPD, "indefinite")
+_ALL = (*_SYMMETRIC, "nonsymmetric")
+_SINGLE = tuple(name for name in _ALL if name != "batched")
+
+
+@cache
+def system(name: str, dtype: torch.dtype = torch.float64) -> LinearSystem:
+    """Return the problem of that name with a random compatible right-hand side."""
+    A = PROBLEMS[name](dtype)
+    b = torch.as_tensor(_rng().standard_normal((*A.batch_shape, A.shape[0]))).to(dtype)
+    return LinearSystem(A, b if A.nullspace is None else A.nullspace.project(b))
+
+
+@cache
+def reference(name: str) -> Tensor:
+    """Return the minimum-norm solution by NumPy."""
+    problem = system(name)
+    return torch.as_tensor(np.linalg.pinv(dense(problem.A).numpy(), rcond=1e-12)) @ problem.b[..., None]
+
+
+# --- solvers ------------------------------------------------------------------------------------------------
+
+
+def scaling(A: LinearOperator) -> LinearOperator:
+    """Return the inverse of the diagonal: a preconditioner that is not the identity."""
+    return Diagonal(1 / diagonal(A).abs(), tags=SPD)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A solver and the problems that it claims to handle."""
+
+    solver: Solver
+    handles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        settings = [f"{f.name}={getattr(self.solver, f.name)}" for f in fields(self.solver)]  # type: ignore[arg-type]
+        changed = [s for s in settings if "scaling" in s]
+        return type(self.solver).__name__ + ("+" if changed else "")
+
+
+SOLVERS = [
+    Entry(CG(), _SPD),
+    Entry(CG(scaling), _SPD),
+    Entry(FlexibleCG(), _SPD),
+    Entry(FlexibleCG(scaling, memory=1), _SPD),
+    Entry(MINRES(), _SYMMETRIC),
+    Entry(MINRES(scaling), _SYMMETRIC),
+    Entry(GMRES(), _ALL),
+    Entry(GMRES(scaling), _ALL),
+    Entry(FGMRES(scaling), _ALL),
+    Entry(BiCGStab(), _ALL),
+    Entry(BiCGStab(scaling), _ALL),
+    Entry(Chebyshev(), _SPD),
+    Entry(Chebyshev(scaling), _SPD),
+    Entry(SuperLU(), _SINGLE),
+    Entry(Dense(), _ALL),
+]
+PAIRS = [pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in e.handles]
+REJECTED = [
+    pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in _ALL if name not in e.handles
+]
+EACH = [pytest.param(e.solver, e.handles, id=str(e)) for e in SOLVERS]
+TIGHT = Stop(rtol=1e-10, max_steps=500)
+
+
+# --- contracts: plain functions, so that the wrong specimens below can be held against them -----------------
+
+
+def converges(solver: Solver, name: str, dtype: torch.dtype = torch.float64) -> None:
+    """The solution is that of NumPy, and the result says so truly."""
+    problem = system(name, dtype)
+    rtol = 1e-10 if dtype == torch.float64 else 2e-5
+    result = solve(problem, solver, stop=Stop(rtol=rtol, max_steps=500), throw=False)
+    assert result.status is Status.CONVERGED, result.reason
+    assert result.value.dtype == dtype
+    assert result.value.shape == problem.guess().shape
+    assert bool((result.relative_residual <= rtol * (1 + 1e-5)).all())
+    exact = reference(name).squeeze(-1)
+    assert torch.allclose(result.value.double(), exact, rtol=0, atol=200 * rtol * float(exact.abs().max()))
+
+
+def reports_the_true_residual(solver: Solver, name: str) -> None:
+    """Whatever norm is reported at a step is that of b - A x at that step."""
+    problem = system(name)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def look(step: int, x: Tensor, norm: Tensor) -> None:
+        seen.append((norm.clone(), problem.residual_norm(x)))
+
+    solve(problem, solver, stop=TIGHT, callback=look, throw=False)
+    assert len(seen) > 1
+    for norm, true in seen:
+        assert torch.allclose(
+            norm.expand(true.shape), true, rtol=1e-6, atol=1e-11 * float(problem.scale().max())
+        )
+
+
+def batch_equals_loop(solver: Solver, name: str) -> None:
+    """Samples of a batch end like solves of their own: value, steps, residual."""
+    single = system(name)
+    if single.A.batch_shape:
+        problem, loop = single, [_sample(name, i) for i in range(single.A.batch_shape[0])]
+    else:  # right-hand sides of different difficulty, one of them zero, one reached at once
+        easy = single.A @ (single.b * 0 + 1e-3)
+        many = torch.stack([single.b, single.b * 0, 100 * single.b.flip(-1), easy])
+        many = many if single.A.nullspace is None else single.A.nullspace.project(many)
+        problem, loop = LinearSystem(single.A, many), [LinearSystem(single.A, b) for b in many]
+    together = solve(problem, solver, stop=TIGHT)
+    for i, alone in enumerate(solve(p, solver, stop=TIGHT) for p in loop):
+        size = float(alone.value.abs().max())
+        assert torch.allclose(together.value[i], alone.value, rtol=0, atol=1e-7 * size)
+        assert abs(int(together.sample_steps[i]) - alone.steps) <= 2
+        assert bool(together.converged[i])
+
+
+def _sample(name: str, i: int) -> LinearSystem:
+    """Return sample i of a batched diffusion problem."""
+    grid, single = Grid((6, 5)), system(name)
+    spread = np.array([1.0, 3.0, 10.0])[:, None, None]
+    k = _rng().uniform(1, 1 + spread, (3, *grid.cells))
+    return LinearSystem(Diffusion(grid, torch.as_tensor(k[i])), single.b[i])
+
+
+def starts_where_told(solver: Solver, name: str) -> None:
+    """x0 is where the iteration starts, stays unchanged, and the solution as x0 takes no step."""
+    problem = system(name)
+    x0 = torch.as_tensor(_rng().standard_normal(problem.guess().shape))
+    before = x0.clone()
+    starts: list[Tensor] = []
+    solve(
+        problem,
+        solver,
+        x0=x0,
+        stop=TIGHT,
+        callback=lambda k, x, _: starts.append(x.clone()) if k == 0 else None,
+    )
+    assert torch.equal(x0, before)
+    assert torch.equal(starts[0], x0)
+    solution = solve(problem, solver, stop=Stop(rtol=1e-11, max_steps=500), throw=False).value
+    again = solve(problem, solver, x0=solution, stop=TIGHT)
+    assert again.steps == 0
+    assert torch.allclose(again.value, solution, rtol=0, atol=1e-14 * float(solution.abs().max()))
+
+
+def is_deterministic(solver: Solver, name: str) -> None:
+    """Two runs give the same bits, whatever the global random state."""
+    torch.manual_seed(1)
+    first = solve(system(name), solver, stop=TIGHT)
+    torch.manual_seed(2)
+    second = solve(system(name), solver, stop=TIGHT)
+    assert torch.equal(first.value, second.value)
+    assert torch.equal(first.residuals, second.residuals)
+
+
+def has_no_scale(solver: Solver, name: str) -> None:
+    """b times a power of two gives x times that power, bit for bit: no absolute threshold anywhere."""
+    problem = system(name)
+    plain = solve(problem, solver, stop=TIGHT)
+    for factor in (2.0**-80, 2.0**80):
+        scaled = solve(LinearSystem(problem.A, factor * problem.b), solver, stop=TIGHT)
+        assert scaled.steps == plain.steps
+        assert torch.equal(scaled.value, factor * plain.value)
+
+
+def has_no_memory(solver: Solver, name: str) -> None:
+    """A solve in between of another matrix changes nothing."""
+    problem = system(name)
+    first = solve(problem, solver, stop=TIGHT)
+    other = LinearSystem(problem.A * 3.0, problem.b) if name != "batched" else system("spd_csr")
+    try:
+        solve(other, solver, stop=TIGHT, throw=False)
+    except NotSupported:  # a method that wants a plain matrix
+        solve(system("spd_dense"), solver, stop=TIGHT)
+    assert torch.equal(solve(problem, solver, stop=TIGHT).value, first.value)
+
+
+def is_settings_only(solver: Solver, name: str) -> None:
+    """Frozen, comparable, picklable; the copy solves alike."""
+    assert is_dataclass(solver)
+    with pytest.raises(FrozenInstanceError):
+        solver.stop = None  # type: ignore[attr-defined]
+    copy = pickle.loads(pickle.dumps(solver))
+    assert copy == solver
+    assert hash(copy) == hash(solver)
+    a, b = solve(system(name), solver, stop=TIGHT), solve(system(name), copy, stop=TIGHT)
+    assert torch.equal(a.value, b.value)
+
+
+def stops_early(solver: Solver, name: str) -> None:
+    """Stopped before its time, it returns a finite value, its true residual, and does not claim success."""
+    problem = system(name)
+    result = solve(problem, solver, stop=Stop(rtol=0, max_steps=1), throw=False)
+    assert result.status in (Status.MAX_STEPS, Status.BREAKDOWN)
+    assert result.steps <= 1
+    assert bool(torch.isfinite(result.value).all())
+    assert torch.allclose(result.residual, problem.residual_norm(result.value), rtol=1e-12, atol=1e-13)
+
+
+def rejects_with_advice(solver: Solver, name: str) -> None:
+    """What it cannot treat is refused before any work, with the reason and an alternative."""
+    with pytest.raises(NotSupported) as caught:
+        solve(system(name), solver, throw=False)
+    assert type(solver).__name__ in str(caught.value)
+    assert "use " in str(caught.value).lower() or "or " in str(caught.value)
+
+
+def gradients_are_right(solver: Solver, parametrised: Callable[[Tensor], LinearOperator], c: Tensor) -> None:
+    """Gradients with respect to b and the coefficients pass gradcheck."""
+    A = parametrised(c)
+    n = A.shape[0]
+    b = torch.as_tensor(_rng().standard_normal((*A.batch_shape, n)))
+    stop = Stop(rtol=1e-13, atol=1e-13, max_steps=300)
+
+    def solution(b: Tensor, c: Tensor) -> Tensor:
+        A = parametrised(c)
+        rhs = b if A.nullspace is None else A.nullspace.project(b)
+        return solve(LinearSystem(A, rhs), solver, stop=stop).value
+
+    inputs = (b.requires_grad_(), c.clone().requires_grad_())
+    assert torch.autograd.gradcheck(solution, inputs, atol=1e-6, rtol=1e-5)
+
+
+# --- coefficients for the gradients -------------------------------------------------------------------------
+
+
+def _chain(c: Tensor) -> LinearOperator:
+    """A symmetric tridiagonal CSR matrix from 5 conductances: 4 unknowns."""
+    main, side = c[:-1] + c[1:], -c[1:-1]
+    zero = torch.zeros_like(side[:1])
+    rows = torch.stack([torch.cat([zero, side]), main, torch.cat([side, zero])], -1).reshape(-1)[1:-1]
+    col = torch.tensor([0, 1, 0, 1, 2, 1, 2, 3, 2, 3], dtype=torch.int32)
+    crow = torch.tensor([0, 2, 5, 8, 10], dtype=torch.int32)
+    return CSR(crow, col, rows, (4, 4), tags=SPD)
+
+
+def _shifted(c: Tensor) -> LinearOperator:
+    """The same, shifted so that it is indefinite."""
+    A = _chain(c)
+    on = A.rows() == A.col  # type: ignore[attr-defined]
+    return CSR(A.crow, A.col, A.values - 1.9 * on, (4, 4), tags=SYMMETRIC)  # type: ignore[attr-defined]
+
+
+def _skewed(c: Tensor, tags: frozenset[Tag] = frozenset()) -> LinearOperator:
+    """Every entry of a nonsymmetric matrix is a coefficient."""
+    col = torch.tensor([0, 1, 0, 1, 2, 1, 2, 3, 2, 3], dtype=torch.int32)
+    crow = torch.tensor([0, 2, 5, 8, 10], dtype=torch.int32)
+    return CSR(crow, col, c, (4, 4), tags=tags)
+
+
+def _fields(c: Tensor) -> LinearOperator:
+    """Two diffusion operators, coefficient per cell."""
+    return Diffusion(Grid((2, 2)), c)
+
+
+def _floating(c: Tensor) -> LinearOperator:
+    """Pure Neumann diffusion, coefficient per cell."""
+    return Diffusion(Grid((2, 3), centring="cell", boundary="neumann"), c)
+
+
+_SKEW = torch.tensor([3.0, -1.0, 0.5, 3.5, -1.0, -0.7, 4.0, 0.2, -1.2, 3.0], dtype=torch.float64)
+_CHAIN = torch.tensor([1.0, 1.5, 0.7, 1.2, 0.9], dtype=torch.float64)
+GRADIENTS = {
+    "spd_csr": (_chain, _CHAIN),
+    "batched": (_fields, torch.linspace(0.5, 2, 18, dtype=torch.float64).reshape(2, 3, 3)),
+    "neumann": (_floating, torch.linspace(0.5, 2, 6, dtype=torch.float64).reshape(2, 3)),
+    "indefinite": (_shifted, _CHAIN),
+    "nonsymmetric": (_skewed, _SKEW),
+}
+GRADIENT_PAIRS = [
+    pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in GRADIENTS if name in e.handles
+]
+
+
+# --- every solver against every contract --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("solver", "name"), PAIRS)
+def test_converges(solver: Solver, name: str, dtype: torch.dtype) -> None:
+    converges(solver, name, dtype)
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [reports_the_true_residual, batch_equals_loop, starts_where_told, is_deterministic, stops_early],
+)
+@pytest.mark.parametrize(("solver", "name"), PAIRS)
+def test_contract(solver: Solver, name: str, contract: Callable[[Solver, str], None]) -> None:
+    contract(solver, name)
+
+
+@pytest.mark.parametrize("contract", [has_no_scale, has_no_memory, is_settings_only])
+@pytest.mark.parametrize(("solver", "handles"), EACH)
+def test_settings(solver: Solver, handles: tuple[str, ...], contract: Callable[[Solver, str], None]) -> None:
+    contract(solver, handles[-1])
+
+
+@pytest.mark.parametrize(("solver", "name"), REJECTED)
+def test_rejects(solver: Solver, name: str) -> None:
+    rejects_with_advice(solver, name)
+
+
+@pytest.mark.parametrize(("solver", "name"), GRADIENT_PAIRS)
+def test_gradients(solver: Solver, name: str) -> None:
+    gradients_are_right(solver, *GRADIENTS[name])
+
+
+# --- deliberately wrong specimens: each must fail its contract ----------------------------------------------
+
+
+def _steps(problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return CG().iterate(problem, x)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Liar(Solver):
+    """Reports a hundredth of its residual."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((x, norm / 100) for x, norm in _steps(problem, x))
+
+
+@dataclass(frozen=True)
+class Deserter(Solver):
+    """Claims convergence at once."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield x, problem.residual_norm(x) * 0
+
+
+@dataclass(frozen=True)
+class DropsTheLast(Solver):
+    """Leaves the last sample of a batch where it was."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        start = x.clone()
+        for step, norm in _steps(problem, x):
+            value = torch.cat([step[:-1], start[-1:]])
+            yield value, torch.cat([norm[:-1], norm[-1:] * 0])
+
+
+@dataclass(frozen=True)
+class MixesTheBatch(Solver):
+    """Takes one step length for the whole batch: steepest descent on the stacked system."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        r = problem.residual(x)
+        p, rr = r.clone(), (r * r).sum()
+        while True:
+            yield x, r.norm(dim=-1)
+            q = problem.A @ p
+            step = rr / (p * q).sum()
+            x, r = x + step * p, r - step * q
+            rr, old = (r * r).sum(), rr
+            p = r + rr / old * p
+
+
+@dataclass(frozen=True)
+class FromZero(Solver):
+    """Forgets where it was told to start."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return _steps(problem, torch.zeros_like(x))
+
+
+@dataclass(frozen=True)
+class Dice(Solver):
+    """Starts from noise of the global generator."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return _steps(problem, x + 1e-3 * torch.randn_like(x))
+
+
+@dataclass(frozen=True)
+class Threshold(Solver):
+    """Breaks down below an absolute threshold."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, norm in _steps(problem, x):
+            yield step, norm
+            if float(norm.max()) < 1e-15:
+                raise Breakdown("too small")
+
+
+@dataclass(frozen=True)
+class Hoarder(Solver):
+    """Keeps the inverse of the first matrix that it met."""
+
+    kept: dict[str, Tensor]
+
+    def __hash__(self) -> int:
+        return 0
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        yield x, problem.residual_norm(x)
+        fresh = torch.linalg.inv(dense(problem.A))
+        inverse = self.kept.setdefault("inverse", fresh)
+        self.kept["inverse"] = fresh
+        while True:
+            x = x + (inverse @ problem.residual(x)[..., None]).squeeze(-1)
+            yield x, problem.residual_norm(x)
+
+
+class Melted(Solver):
+    """Not a frozen dataclass."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return _steps(problem, x)
+
+
+@dataclass(frozen=True)
+class Boaster(Solver):
+    """Ends with a claim, where it was told to stop after a step."""
+
+    def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        yield x, problem.residual_norm(x)
+        x.fill_(float("nan"))
+        yield x, torch.zeros(())
+
+
+WRONG = [
+    (Liar(), reports_the_true_residual, "spd_csr"),
+    (Deserter(), converges, "spd_csr"),
+    (DropsTheLast(), converges, "batched"),
+    (DropsTheLast(), reports_the_true_residual, "batched"),
+    (MixesTheBatch(), batch_equals_loop, "batched"),
+    (FromZero(), starts_where_told, "spd_csr"),
+    (Dice(), is_deterministic, "spd_csr"),
+    (Threshold(), has_no_scale, "spd_csr"),
+    (Hoarder({}), has_no_memory, "spd_csr"),
+    (Melted(), is_settings_only, "spd_csr"),
+    (CG(lambda A: scaling(A)), is_settings_only, "spd_csr"),
+    (Boaster(), stops_early, "spd_csr"),
+    (FromZero(), rejects_with_advice, "indefinite"),
+]
+
+
+@pytest.mark.parametrize(
+    ("specimen", "contract", "name"),
+    [pytest.param(*w, id=f"{type(w[0]).__name__}-{w[1].__name__}") for w in WRONG],
+)
+def test_a_wrong_specimen_fails(specimen: Solver, contract: Callable[[Solver, str], None], name: str) -> None:
+    with pytest.raises(
+        (AssertionError, RuntimeError, AttributeError, pickle.PicklingError, pytest.fail.Exception)
+    ):
+        contract(specimen, name)
+
+
+def test_a_wrong_transpose_fails_the_gradient_contract() -> None:
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        gradients_are_right(GMRES(), lambda c: _skewed(c, SYMMETRIC), _SKEW)
+
+
+@pytest.mark.parametrize("specimen", [Liar(), Deserter(), DropsTheLast()], ids=lambda s: type(s).__name__)
+def test_no_lie_becomes_a_converged_result(specimen: Solver) -> None:
+    problem = system("batched")
+    result = solve(problem, specimen, stop=TIGHT, throw=False)
+    true = problem.residual_norm(result.value)
+    assert torch.equal(result.residual, true)
+    assert (result.status is Status.CONVERGED) == bool((true <= TIGHT.rtol * problem.scale()).all())
