@@ -29,6 +29,8 @@ class Case:
         quick: part of the quick selection.
         rtol: relative residual that every method must reach.
         tags: words that go into the record.
+        ladder: sizes are resolutions of one problem, so that errors (against its solution) compare across
+            sizes; False when every size is a problem of its own. Without errors it does not matter.
     """
 
     problem: str
@@ -37,6 +39,7 @@ class Case:
     quick: bool = False
     rtol: float = 1e-8
     tags: tuple[str, ...] = ()
+    ladder: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class SystemCase:
         if torch.device(device) == self.system.A.device:
             return self.system
         if device not in self._moved:
-            A = _on_device(self.system.A, torch.device(device))
+            A = to_device(self.system.A, torch.device(device))
             self._moved[device] = LinearSystem(A, self.system.b.to(A.device))
         return self._moved[device]
 
@@ -164,7 +167,7 @@ class SystemCase:
         return residual, float((x.reshape(exact.shape) - exact).norm() / exact.norm())
 
 
-def _on_device(A: LinearOperator, device: torch.device) -> LinearOperator:
+def to_device(A: LinearOperator, device: torch.device) -> LinearOperator:
     """Return a copy of an operator with all its tensors on a device."""
 
     def move(item: Any) -> Any:
@@ -199,9 +202,7 @@ def ours(
     """Return the method that runs `solve` on a `SystemCase` with a solver made afresh for every run."""
 
     def run(problem: SystemCase, case: Case, options: Options) -> Outcome:
-        stop = Stop(
-            rtol=options.rtol, max_steps=max_steps, check_every=check_every, seconds=options.seconds
-        )
+        stop = Stop(rtol=options.rtol, max_steps=max_steps, check_every=check_every, seconds=options.seconds)
         result = solve(problem.on(options.device), solver(), stop=stop, throw=False)
         converged = result.status is Status.CONVERGED
         reason = None if converged else f"{result.status.name}: {result.reason or result.status.advice}"

@@ -1,4 +1,4 @@
-"""Speed-ups at equal error only, and the number of solves after which a learned method has paid for itself."""
+"""Speed-ups at equal error only, and how many solves repay the costs of a learned method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Literal
 
 from .record import Record
 
+Basis = Literal["tolerance", "error", "interpolated"]
+Match = tuple[float, float | None, Basis]
 _EQUAL = 1.1  # errors within ten per cent of each other are equal
 
 
@@ -30,15 +32,15 @@ class Comparison:
     baseline_s: float
     accuracy: float | None
     baseline_accuracy: float | None
-    basis: Literal["tolerance", "error", "interpolated"]
+    basis: Basis
 
 
 @dataclass(frozen=True)
 class BreakEven:
     """After how many solves a learned method has repaid data and training.
 
-    `solves` is N* = upfront_s / (classical_s - learned_s), infinite when the learned solve is not faster than the
-    fastest classical one (`classical`) at the same error.
+    `solves` is N* = upfront_s / (classical_s - learned_s), infinite when the learned solve is not faster than
+    the fastest classical one (`classical`) at the same error.
     """
 
     problem: str
@@ -49,16 +51,16 @@ class BreakEven:
     learned_s: float
     classical_s: float
     solves: float
-    basis: Literal["tolerance", "error", "interpolated"]
+    basis: Basis
 
 
 def compare(records: Iterable[Record], baseline: str) -> list[Comparison]:
-    """Compare every method that succeeded with the method named `baseline`, where their errors are equal.
+    """Compare every method that succeeded with the one named `baseline`, where their errors are equal.
 
-    Records with an `error` are matched by error: against the cheapest baseline run of the same problem, at any
-    size and tolerance, that is as accurate (between two such runs, by log-log interpolation). Records without
-    are matched by size and tolerance, both converged by the recomputed residual. Where nothing matches there is
-    no speed-up.
+    Records with an `error` are matched by error: against the cheapest baseline run of the same problem, at
+    any size and tolerance, that is as accurate (between two such runs, by log-log interpolation). Records
+    without are matched by size and tolerance, both converged by the recomputed residual. Where nothing
+    matches there is no speed-up.
 
     Raises:
         ValueError: when no record has this method.
@@ -103,7 +105,9 @@ def break_even(records: Iterable[Record]) -> list[BreakEven]:
             continue
         matches = []
         for name in names:
-            found = _match(record, [r for r in records if r.method == name and r.kind == "classical" and r.ok])
+            found = _match(
+                record, [r for r in records if r.method == name and r.kind == "classical" and r.ok]
+            )
             if found is not None:
                 matches.append((found[0], name, found[2]))
         if not matches:
@@ -131,15 +135,14 @@ def _total(record: Record) -> float:
     return total
 
 
-Match = tuple[float, float | None, Literal["tolerance", "error", "interpolated"]]
-
-
 def _match(record: Record, rivals: Sequence[Record]) -> Match | None:
     """Return the rival's seconds at the record's error, its accuracy there, and on what basis."""
     same = [r for r in rivals if r.problem == record.problem and _setting(r) == _setting(record)]
+    if not record.ladder:
+        same = [r for r in same if r.size == record.size]
     with_error = [r for r in same if r.error is not None]
     if record.error is not None and with_error:
-        return _at_error(record.error, with_error)
+        return at_error(record.error, with_error)
     equal = [r for r in same if r.size == record.size and r.rtol == record.rtol]
     if not equal or record.residual is None:
         return None
@@ -151,13 +154,16 @@ def _setting(record: Record) -> tuple[object, ...]:
     return (record.device, record.threads, record.env.cpu, record.env.accelerator)
 
 
-def _at_error(error: float, rivals: Sequence[Record]) -> Match | None:
-    """Return the rival's seconds at an error, along its front of cheapest runs."""
+def at_error(error: float, runs: Sequence[Record]) -> Match | None:
+    """Return the seconds that a method needs for an error, from its runs: (seconds, error, basis) or None.
+
+    Along the front of its cheapest runs: the cheapest one that is as accurate (errors within ten per cent
+    are equal), or between two runs by log-log interpolation; None when no run is accurate enough.
+    """
     front: list[tuple[float, float]] = []  # (error, seconds), error falling, seconds rising
-    for rival in sorted(rivals, key=lambda r: (_total(r), r.error)):
-        assert rival.error is not None
-        if not front or rival.error < front[-1][0]:
-            front.append((rival.error, _total(rival)))
+    for run in sorted((r for r in runs if r.ok), key=lambda r: (_total(r), r.error or 0.0)):
+        if run.error is not None and (not front or run.error < front[-1][0]):
+            front.append((run.error, _total(run)))
     good = [i for i, (e, _) in enumerate(front) if e <= _EQUAL * error]
     if not good:
         return None

@@ -6,19 +6,20 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numba
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .case import Case, Method, Options
 from .measure import Settings, measure
 from .record import Record, available_cores, environment, git_commit
-from .table import print_comparisons, print_records, seconds
+from .table import make_console, print_comparisons, print_records, seconds
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -50,14 +51,14 @@ def main(
         doc: shown by --help.
         cases: in the order in which they are measured.
         methods: in the order of the table.
-        argv: arguments; default those of the process. Only then are the thread pools of BLAS, which read their
-            size once at start-up, set by starting the script anew.
+        argv: arguments; default those of the process. Only then are the thread pools of BLAS, which read
+            their size once at start-up, set by starting the script anew.
 
     Returns the records.
     """
     parser = _parser(doc)
     given = parser.parse_args(argv)
-    console = Console()
+    console = make_console()
     if given.list:
         _print_list(console, cases, methods)
         return []
@@ -67,7 +68,7 @@ def main(
     if argv is None:
         _same_pools(threads)
     torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, _numba_threads()))
     _check_device(parser, given.device)
     plan = _Plan(
         name,
@@ -85,7 +86,9 @@ def main(
     where = env.accelerator if given.device.startswith("cuda") and env.accelerator else env.cpu
     console.print(f"{where}, {threads} threads, {given.device}; seconds are medians, set-up and solve apart")
     if given.out:
-        console.print(f"{len(records)} records in {given.out}: draw them with `solvus report --out DIR {given.out}`")
+        console.print(
+            f"{len(records)} records in {given.out}: draw them with `solvus report --out DIR {given.out}`"
+        )
     return records
 
 
@@ -93,7 +96,9 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=raw, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="a small selection of cases")
-    parser.add_argument("--only", type=_words, default=[], metavar="PROBLEM[:SIZE],...", help="these cases only")
+    parser.add_argument(
+        "--only", type=_words, default=[], metavar="PROBLEM[:SIZE],...", help="these cases only"
+    )
     parser.add_argument("--methods", type=_words, default=[], metavar="NAME,...", help="these methods only")
     parser.add_argument("--repeats", type=_positive, default=5, help="timed runs after the warm-up (5)")
     parser.add_argument("--device", default="cpu", help="torch device (cpu)")
@@ -101,7 +106,9 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rtol", type=_numbers, default=[], metavar="R,...", help="tolerances (default: each case's)"
     )
-    parser.add_argument("--seconds", type=float, help="wall limit; a method that passes it skips larger sizes")
+    parser.add_argument(
+        "--seconds", type=float, help="wall limit; a method that passes it skips larger sizes"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed recorded and passed to the methods (0)")
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write one JSON record per line")
     parser.add_argument("--list", action="store_true", help="print problems, sizes and methods, and end")
@@ -180,6 +187,13 @@ def _check_device(parser: argparse.ArgumentParser, device: str) -> None:
         _reject(parser, f"--device {device} cannot be used here ({text}): use cpu, or see `solvus doctor`")
 
 
+def _numba_threads() -> int:
+    """Size of the thread pool of numba, fixed when it is imported."""
+    from numba.core import config
+
+    return int(vars(config)["NUMBA_NUM_THREADS"])
+
+
 def _same_pools(threads: int) -> None:
     """Give the thread pools of BLAS and OpenMP their size, which they read once: start the script anew."""
     if threads == available_cores() and not any(pool in os.environ for pool in _POOLS):
@@ -191,26 +205,31 @@ def _same_pools(threads: int) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
 
 
+class NotTried(RuntimeError):
+    """A method that was not run; the text says why."""
+
+
 def _measure_all(plan: _Plan, console: Console, out: Path | None) -> list[Record]:
     records: list[Record] = []
-    late: dict[tuple[str, str], str] = {}  # (problem, method) that passed the wall limit
+    late: dict[tuple[str, str], str] = {}  # (problem, method) that passed the wall limit, and how
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("", encoding="utf-8")
     for case in plan.cases:
-        console.print(f"[bold]{case.problem}:{case.size}[/] ...", highlight=False)
-        problem = case.build()
+        console.print(f"[bold]{case.problem}:{case.size}[/]")
+        problem, unbuilt = _build(case)
         for rtol in plan.rtols or [case.rtol]:
-            options = Options(**{**vars(plan.options), "rtol": rtol})
+            options = replace(plan.options, rtol=rtol)
             for method in plan.methods:
                 if not method.applies(case):
                     continue
                 key = (case.problem, method.name)
-                tried = _skipping(method, late[key]) if key in late else method
+                why = unbuilt or late.get(key)
+                tried = method if why is None else _refused(method, why)
                 record = measure(plan.benchmark, case, problem, tried, options, plan.settings, plan.commit)
-                limit = options.seconds
-                if limit is not None and key not in late and (record.total_s or 0.0) > limit:
-                    late[key] = f"not tried: took {seconds(record.total_s)} s at size {case.size}, limit {limit:g} s"
+                if options.seconds is not None and (record.total_s or 0.0) > options.seconds:
+                    took, limit = seconds(record.total_s), f"{options.seconds:g} s"
+                    late.setdefault(key, f"took {took} s at size {case.size}, over the limit of {limit}")
                 records.append(record)
                 _show(console, record)
                 if out is not None:
@@ -220,16 +239,23 @@ def _measure_all(plan: _Plan, console: Console, out: Path | None) -> list[Record
     return records
 
 
-def _skipping(method: Method, why: str) -> Method:
-    def skip(problem: object, case: Case, options: Options) -> NoReturn:
-        raise TimeoutError(why)
+def _build(case: Case) -> tuple[Any, str | None]:
+    """Build the problem of a case, or say why that failed."""
+    try:
+        return case.build(), None
+    except Exception as error:  # the methods of this case are recorded as failures
+        return None, f"the problem could not be built ({type(error).__name__}: {error})"
 
-    return Method(method.name, method.package, skip, method.kind, method.applies)
+
+def _refused(method: Method, why: str) -> Method:
+    """Return a stand-in for a method that fails with a given reason."""
+
+    def refuse(problem: object, case: Case, options: Options) -> NoReturn:
+        raise NotTried(why)
+
+    return replace(method, run=refuse)
 
 
 def _show(console: Console, record: Record) -> None:
-    head = f"  {record.method:<28} {record.package:<10}"
-    if record.ok:
-        console.print(f"{head} {seconds(record.total_s)} s", highlight=False)
-    else:
-        console.print(f"{head} {record.reason or 'not converged'}", highlight=False, markup=False)
+    what = f"{seconds(record.total_s)} s" if record.ok else f"failed: {record.reason or 'not converged'}"
+    console.print(f"  {record.method:<28} {record.package:<10} {escape(what)}", soft_wrap=True)

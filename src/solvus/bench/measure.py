@@ -65,6 +65,7 @@ def measure(
         "rtol": options.rtol,
         "seed": options.seed,
         "tags": case.tags,
+        "ladder": case.ladder,
         "commit": commit,
         "env": environment(),
     }
@@ -78,6 +79,7 @@ def measure(
 
 def _runs(problem: Any, case: Case, method: Method, options: Options, settings: Settings) -> list[Outcome]:
     """Run once to warm up, then the timed runs; one long run is enough."""
+    gc.collect()
     outcome, seconds = _once(problem, case, method, options)
     over = options.seconds is not None and seconds > options.seconds
     if seconds > settings.long_s or over or outcome.converged is False:
@@ -91,7 +93,6 @@ def _runs(problem: Any, case: Case, method: Method, options: Options, settings: 
 
 
 def _once(problem: Any, case: Case, method: Method, options: Options) -> tuple[Outcome, float]:
-    gc.collect()
     on_gpu = options.device.startswith("cuda")
     if on_gpu:
         torch.cuda.synchronize(options.device)
@@ -123,7 +124,9 @@ def _summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "repeats": len(outcomes),
         "spread": spread,
         "spread_kind": kind,
-        "extra": {name: _plain(item) for name, item in extra.items() if item is not None and name != "reason"},
+        "extra": {
+            name: _plain(item) for name, item in extra.items() if item is not None and name != "reason"
+        },
         **fields,
     }
 
@@ -135,7 +138,11 @@ def _checked(problem: Any, outcome: Outcome, rtol: float) -> dict[str, Any]:
         found_residual, found_error = problem.check(outcome.value)
         residual = found_residual if found_residual is not None else residual
         error = found_error if found_error is not None else error
-    out: dict[str, Any] = {"residual": _finite(residual), "error": _finite(error), "converged": outcome.converged}
+    out: dict[str, Any] = {
+        "residual": _finite(residual),
+        "error": _finite(error),
+        "converged": outcome.converged,
+    }
     if residual is not None:
         reached = math.isfinite(residual) and residual <= _SLACK * rtol
         out["converged"] = reached

@@ -14,7 +14,17 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-_PACKAGES = ("torch", "numpy", "scipy", "pyamg", "numba", "pypardiso", "nvmath-python", "petsc4py", "scikit-fem")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pyamg",
+    "numba",
+    "pypardiso",
+    "nvmath-python",
+    "petsc4py",
+    "scikit-fem",
+)
 
 
 class Environment(BaseModel):
@@ -35,10 +45,11 @@ class Record(BaseModel):
     """One method on one case. Fields that do not apply are None.
 
     Times are seconds: medians over `repeats` runs after a warm-up. `spread` belongs to `setup_s + solve_s`:
-    interquartile range from four repeats on, else maximum minus minimum (`spread_kind` says which). `residual`
-    is recomputed in float64 from the problem, relative to its right-hand side; `error` is relative to a known
-    solution. `converged` follows from `residual <= 1.01 rtol` wherever a residual exists. `reason` tells why a
-    method failed. `size` is what the benchmark's table says, `unknowns` the number of unknowns.
+    interquartile range from four repeats on, else maximum minus minimum (`spread_kind` says which).
+    `residual` is recomputed in float64 from the problem, relative to its right-hand side; `error` is relative
+    to a known solution. `converged` follows from `residual <= 1.01 rtol` wherever a residual exists. `reason`
+    tells why a method failed. `size` is what the benchmark counts, `unknowns` the number of unknowns.
+    `ladder` says whether errors compare across sizes.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -68,6 +79,7 @@ class Record(BaseModel):
     spread_kind: Literal["iqr", "range"] | None = None
     seed: int | None = None
     tags: tuple[str, ...] = ()
+    ladder: bool = True
     extra: dict[str, Any] = Field(default_factory=dict)
     commit: str | None = None
     env: Environment
@@ -102,7 +114,9 @@ def read_records(paths: Iterable[str | Path]) -> list[Record]:
 
 def _read(path: Path) -> Iterator[Record]:
     if not path.is_file():
-        raise FileNotFoundError(f"no records at {path}: give JSON-lines files that a benchmark wrote with --out")
+        raise FileNotFoundError(
+            f"no records at {path}: give JSON-lines files that a benchmark wrote with --out"
+        )
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
