@@ -1,6 +1,6 @@
 """Every figure in the README's tables stands in a committed record.
 
-A table between the marks `figures: begin` and `figures: end` has a header row that names fields of the records:
+A table between the marks `figures: begin` and `figures: end` has a header row that names fields of records:
 benchmark, problem, size, method (which find the record; rtol, device, threads where needed), then any of
 setup_s, solve_s, total_s, steps, residual, error, unknowns.
 """
