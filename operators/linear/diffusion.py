@@ -86,10 +86,10 @@ class Diffusion(LinearOperator):
             y = self.diag * u
             for axis in range(self.grid.dim):
                 y = y - self._neighbours(u, axis)
-            return y.reshape(*y.shape[: y.ndim - self.grid.dim], -1)
+            return y.reshape(*y.shape[: y.ndim - self.grid.dim], self.grid.size)
         shape = torch.broadcast_shapes(u.shape, self.diag.shape)
         out = torch.empty(shape, dtype=x.dtype, device=x.device)
-        return self._apply(u, out).reshape(*shape[: len(shape) - self.grid.dim], -1)
+        return self._apply(u, out).reshape(*shape[: len(shape) - self.grid.dim], self.grid.size)
 
     def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
         """Write A x into out."""
@@ -166,8 +166,8 @@ def _field(
         return t.reshape((1,) * len(shape))
     if tuple(t.shape[-len(shape) :]) != shape or t.ndim > len(shape) + 1:
         raise ShapeMismatch(
-            f"the {name} has shape {tuple(t.shape)}; this grid needs a number, {shape} (one value for each of "
-            f"its {what}) or (B, {', '.join(map(str, shape))})"
+            f"the {name} has shape {tuple(t.shape)}; this grid needs a number, {shape} (one value for each "
+            f"of its {what}) or (B, {', '.join(map(str, shape))})"
         )
     return t
 
@@ -197,7 +197,7 @@ def face_conductances(grid: Grid, k: Tensor, axis: int) -> Tensor:
     """
     a, scale = axis - grid.dim, 1.0 / grid.spacing[axis] ** 2
     n = grid.cells[axis]
-    low, high = grid.boundary[axis]
+    low, _ = grid.boundary[axis]
     if grid.centring is Centring.CELL:
         if k.shape[a] == 1 and n > 1:
             k = k.expand(*k.shape[: k.ndim + a], n, *k.shape[k.ndim + a + 1 :])
@@ -218,7 +218,7 @@ def face_conductances(grid: Grid, k: Tensor, axis: int) -> Tensor:
 
 
 def _average_to_nodes(grid: Grid, k: Tensor, axis: int) -> Tensor:
-    """Average cell values to the unknown nodes along `axis`; a Neumann face node keeps half of its one cell."""
+    """Average cell values to the unknown nodes along `axis`; a node on a Neumann face keeps half a cell."""
     a = axis - grid.dim
     low, high = grid.boundary[axis]
     n = grid.cells[axis]
@@ -290,7 +290,8 @@ def _assemble(grid: Grid, k: Tensor, c: Tensor) -> tuple[list[Tensor], list[Tens
     if uniform and _same(diag):
         diag = diag.flatten()[:1].reshape((1,) * grid.dim)
     if mask is not None:
-        typical = diag.detach().expand(torch.broadcast_shapes(diag.shape, mask.shape))[..., mask].mean()
+        typical = diag.detach().expand(torch.broadcast_shapes(diag.shape, mask.shape))[..., mask].mean(-1)
+        typical = typical.reshape(*typical.shape, *(1,) * grid.dim)
         isolated = mask & (diag == 0)
         diag = torch.where(mask & ~isolated, diag, typical)
     return couplings, wraps, diag
@@ -334,8 +335,8 @@ def _common(reacts: Tensor) -> Tensor:
     """Which parts have a reaction, (B, parts) -> (parts,); the same in every sample."""
     if bool((reacts != reacts[0]).any()):
         raise ValueError(
-            "the reaction is zero throughout a floating part of the domain in some samples of the batch and not in "
-            "others, so only some are singular: put those samples in a batch of their own"
+            "the reaction is zero throughout a floating part of the domain in some samples of the batch and "
+            "not in others, so only some are singular: put those samples in a batch of their own"
         )
     return reacts[0]
 
