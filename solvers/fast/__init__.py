@@ -1,4 +1,4 @@
-"""Fast transforms: direct solves of constant-coefficient diffusion on boxes, and a preconditioner for the rest."""
+"""Fast transforms: direct solver of constant-coefficient diffusion on boxes, preconditioner for the rest."""
 
 from .preconditioner import fast_transform
 from .solver import FastTransform

@@ -1,5 +1,4 @@
-"""Fast transforms as a preconditioner: variable coefficients by a constant-coefficient surrogate, masked boxes by
-"scatter, transform-solve, gather"."""
+"""Fast transforms as a preconditioner for variable coefficients and masked boxes."""
 
 from __future__ import annotations
 
@@ -10,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ...operators.linear.base import SPD, LinearOperator
-from ...operators.linear.diffusion import Diffusion
 from ..preconditioners.base import Preconditioner
 from .separable import SeparableInverse
-from .solver import check_diffusion
+from .solver import check_diffusion, check_workers
 from .surrogate import surrogate
 from .transforms import Backend
 
@@ -27,13 +25,13 @@ def fast_transform(
 
     B is the fast solver on the full box with the mean coefficient and reaction; G keeps the unknowns that the
     mask leaves (G^T scatters them into a zero box); E inverts the rows without neighbours (masked-out and
-    isolated unknowns); P projects onto the complement of `A.nullspace`, the mean-free vectors on each floating
-    part; S = D^(-1/2) scales by the local coefficient D. Linear, and SPD (on that complement).
+    isolated unknowns); P projects onto the complement of `A.nullspace`, the mean-free vectors on each
+    floating part; S = D^(-1/2) scales by the local coefficient D. Linear, and SPD (on that complement).
 
     Good for: boxes with no-flux obstacles (the iterations of CG do not grow with the grid) and smooth
-    coefficients (with scaling, hardly with the contrast). Poor for jumping coefficients (the condition number is
-    the contrast) and for Dirichlet obstacles (the iterations grow like the square root of the size per axis):
-    use multigrid there.
+    coefficients (with scaling, hardly with the contrast). Poor for jumping coefficients (the condition number
+    is the contrast) and for Dirichlet obstacles (the iterations grow like the square root of the size per
+    axis): use multigrid there.
 
     Args:
         scaling: scale by the local coefficient; None: per sample, where the estimated condition number gains.
@@ -41,13 +39,15 @@ def fast_transform(
         workers: threads for SciPy; None: torch's number of threads.
 
     Raises:
-        NotSupported: for an operator that is not a `Diffusion` in float32 or float64.
+        ValueError: for workers < 1.
+        NotSupported: on use, for an operator that is not a `Diffusion` in float32 or float64.
 
     Source: Concus and Golub, SIAM J. Numer. Anal. 10 (1973) for S; Buzbee, Dorr, George and Golub, SIAM J.
     Numer. Anal. 8 (1971) for embedding in a box.
 
     >>> import numpy as np
     >>> from solvus.meshes import Grid
+    >>> from solvus.operators.linear import Diffusion
     >>> from solvus.solvers import CG, LinearSystem, solve
     >>> mask = np.ones((32, 32), dtype=bool)
     >>> mask[12:20, 12:20] = False
@@ -56,6 +56,7 @@ def fast_transform(
     >>> solve(LinearSystem(A, b), CG(fast_transform())).steps <= 10
     True
     """
+    check_workers(workers)
     return partial(FastTransformPreconditioner, scaling=scaling, backend=Backend(backend), workers=workers)
 
 

@@ -1,4 +1,4 @@
-"""The inverse of constant-coefficient diffusion on a full box: transform, divide by eigenvalues, transform back."""
+"""The inverse of constant-coefficient diffusion on a full box: transform, divide, transform back."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Axis:
     Attributes:
         kind: transform from unknowns to modes; None: Fourier (periodic).
         eigenvalues: of the second difference [-1 2 -1] with the axis's boundary conditions, (n,).
-        halves: indices of unknowns with half a control volume (nodes on Neumann faces); their right-hand side is
-            doubled before the transform.
+        halves: indices of unknowns with half a control volume (nodes on Neumann faces); their right-hand side
+            is doubled before the transform.
     """
 
     kind: Kind | None

@@ -18,19 +18,25 @@ from .separable import SeparableInverse
 from .transforms import Backend
 
 
+def check_workers(workers: int | None) -> None:
+    """Reject a number of threads below one."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, or None for torch's number of threads, got {workers}")
+
+
 def check_diffusion(A: LinearOperator, backend: Backend, who: str) -> Diffusion:
     """Return A when it is a `Diffusion` that fast transforms can work on here, else raise `NotSupported`."""
     if not isinstance(A, Diffusion):
         raise NotSupported(
-            f"{who} works on a Diffusion operator on a Grid, this one is {type(A).__name__}: build the operator "
-            "with Diffusion(grid, coefficient, reaction), or use multigrid, another preconditioner or a direct "
-            "solver"
+            f"{who} works on a Diffusion operator on a Grid, this one is {type(A).__name__}: build it with "
+            "Diffusion(grid, coefficient, reaction), or use multigrid or a direct solver"
         )
     if A.dtype not in (torch.float32, torch.float64):
         raise NotSupported(f"{who} works in float32 or float64, this operator is {A.dtype}: build it in one")
     if Backend(backend) is Backend.SCIPY and A.device.type != "cpu":
         raise NotSupported(
-            f"SciPy transforms work on the CPU only, the operator is on {A.device}: use backend='torch' or 'auto'"
+            f"SciPy transforms work on the CPU only, the operator is on {A.device}: use backend='torch' or "
+            "'auto'"
         )
     return A
 
@@ -42,10 +48,10 @@ class FastTransform(Solver):
 
         x = Q Lambda^-1 Q^T b,   Lambda = c + sum_axis k / h^2 (2 - 2 cos theta)
 
-    One step solves to rounding; every further step refines (x += A^-1 (b - A x)), which lowers the residual of
-    float32 and of large grids where the first step misses a very tight tolerance. All boundary conditions and
-    both centrings, in O(n log n) operations; with no Dirichlet face and no reaction the solution of zero mean.
-    Sizes whose number of cells has only small prime factors are fastest (127 or 255 interior nodes, 128 cells).
+    One step solves to rounding; every further step refines (x += A^-1 (b - A x)), which lowers the residual
+    of float32 and of large grids where the first step misses a very tight tolerance. All boundary conditions
+    and both centrings, in O(n log n) operations; with no Dirichlet face and no reaction the solution of zero
+    mean. Sizes whose number of cells has only small prime factors are fastest: 127 interior nodes, 128 cells.
 
     Args:
         backend: "auto" (SciPy on the CPU, torch elsewhere), "scipy" or "torch".
@@ -54,8 +60,8 @@ class FastTransform(Solver):
     Raises:
         NotSupported: for variable coefficients or reactions, masked grids, or an operator of another type.
 
-    Source: Swarztrauber, The methods of cyclic reduction, Fourier analysis and the FACR algorithm, SIAM Review
-    19 (1977).
+    Source: Swarztrauber, The methods of cyclic reduction, Fourier analysis and the FACR algorithm, SIAM
+    Review 19 (1977).
 
     >>> from solvus.meshes import Grid
     >>> from solvus.solvers import LinearSystem, solve
@@ -69,8 +75,7 @@ class FastTransform(Solver):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backend", Backend(self.backend))
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1, or None for torch's number, got {self.workers}")
+        check_workers(self.workers)
 
     def check(self, problem: Any) -> None:
         """Reject what the transforms do not diagonalise."""
@@ -82,8 +87,9 @@ class FastTransform(Solver):
         ]
         if varying:
             raise NotSupported(
-                f"FastTransform needs constant coefficients, the {' and the '.join(varying)} of this Diffusion "
-                "is a field: give a number if it is constant, else use CG(fast_transform()) or multigrid"
+                f"FastTransform needs constant coefficients, but the {' and the '.join(varying)} of this "
+                "Diffusion is given as a field: give a number if it is constant, else use "
+                "CG(fast_transform()) or multigrid"
             )
         if A.grid.mask is not None and not A.grid.mask.all():
             raise NotSupported(

@@ -35,10 +35,11 @@ def surrogate(A: Diffusion, scaling: bool | None) -> Surrogate:
     """Fit a box problem to A.
 
     Without scaling L has the mean coefficient k and the mean reaction: the condition number is about the
-    contrast max k / min k. With scaling S = k^(-1/2): the substitution w = k^(1/2) u turns -div(k grad u) + c u
-    into -laplacian w + q w with the potential q = (laplacian k^(1/2)) / k^(1/2) + c / k, and L gets the mean of
-    q: the condition number is about 1 + dq / lambda, dq the variation of q and lambda the lowest eigenvalue of the
-    box. None for `scaling` takes what is smaller, with the standard deviation of q for dq.
+    contrast max k / min k. With scaling S = k^(-1/2): the substitution w = k^(1/2) u turns
+    -div(k grad u) + c u into -laplacian w + q w with the potential q = (laplacian k^(1/2)) / k^(1/2) + c / k,
+    and L gets the mean of q: the condition number is about 1 + dq / lambda, dq the variation of q and lambda
+    the lowest eigenvalue of the box. None for `scaling` takes what is smaller, with the standard deviation of
+    q for dq.
     """
     grid, constant = A.grid, A.coefficient is not None and A.reaction is not None
     no = torch.tensor(False)
@@ -55,7 +56,7 @@ def surrogate(A: Diffusion, scaling: bool | None) -> Surrogate:
         diagonal(unit) - reference < 1e-4 * reference
     )  # no wall: the row sum of A is the reaction
     local = torch.where(inside, held / torch.where(inside, reference, 1.0), 1.0)
-    mean = held.sum(-1) / reference.sum(-1)
+    mean = held.sum(-1) / reference.sum(-1) if bool(inside.any()) else torch.ones_like(held[..., 0])
     if A.nullspace is not None:
         reaction = torch.zeros_like(mean)
     elif A.reaction is not None:
@@ -77,7 +78,7 @@ def surrogate(A: Diffusion, scaling: bool | None) -> Surrogate:
 
 
 def neighbour_sum(A: Diffusion) -> Tensor:
-    """Sum of the couplings of each unknown to its neighbours, (..., n): the diagonal less reaction and walls."""
+    """Sum of the couplings of each unknown to its neighbours, (..., n): the diagonal less reaction, walls."""
     shape = A.grid.shape
     total = A.diag.new_zeros(*A.batch_shape, *shape)
     for axis, (t, wrap) in enumerate(zip(A.couplings, A.wraps, strict=True)):

@@ -1,4 +1,4 @@
-"""Discrete sine and cosine transforms along the axes of a tensor, by SciPy on the CPU or by FFT on any device.
+"""Sine and cosine transforms along the axes of a tensor, by SciPy on the CPU or by FFT on any device.
 
 Unnormalised, as in `scipy.fft` (norm="backward"): each kind and its inverse multiply to `period(kind, n)`.
 The torch path reduces every kind to one FFT: types I by odd or even extension, II and III by Makhoul's
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from math import pi
 
+import numpy as np
 import torch
 from scipy import fft
 from torch import Tensor
@@ -62,7 +63,7 @@ def transform_scipy(x: Tensor, kind: Kind, axes: Sequence[int], workers: int) ->
     array = x.numpy()
     call = fft.dstn if kind.sine else fft.dctn
     result = call(array, type=kind.type, axes=list(axes), overwrite_x=True, workers=workers)
-    return x if result.base is array or result is array else x.copy_(torch.from_numpy(result))
+    return x if np.may_share_memory(result, array) else x.copy_(torch.from_numpy(np.asarray(result)))
 
 
 def transform_torch(x: Tensor, kind: Kind, axis: int) -> Tensor:
