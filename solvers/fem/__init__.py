@@ -4,8 +4,8 @@ from .backends import DolfinxInProcess, DolfinxWorker, FemBackend, SolveFailed, 
 from .discovery import Candidate, Rejected, Versions, describe, discover, find_interpreter
 from .errors import (
     FenicsUnavailable,
-    MeshMismatch,
     ProtocolMismatch,
+    UnknownPart,
     WorkerDied,
     WorkerFailure,
     WorkerTimeout,
@@ -13,7 +13,6 @@ from .errors import (
 from .petsc import BOOMERAMG, GAMG, PetscRun, petsc_solve
 from .problems import Elasticity, FemProblem, Helmholtz, Poisson, VariableDiffusion, lame
 from .scikit import ScikitFem
-from .simplex import SimplexMesh, as_simplex_mesh
 from .solution import Assembled, FemSolution
 from .worker import FenicsWorker, shared_worker
 
@@ -31,20 +30,18 @@ __all__ = [
     "FenicsUnavailable",
     "FenicsWorker",
     "Helmholtz",
-    "MeshMismatch",
     "PetscRun",
     "Poisson",
     "ProtocolMismatch",
     "Rejected",
     "ScikitFem",
-    "SimplexMesh",
     "SolveFailed",
+    "UnknownPart",
     "VariableDiffusion",
     "Versions",
     "WorkerDied",
     "WorkerFailure",
     "WorkerTimeout",
-    "as_simplex_mesh",
     "describe",
     "discover",
     "fenics",

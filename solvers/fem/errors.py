@@ -23,5 +23,5 @@ class WorkerFailure(RuntimeError):
     """An error inside the worker that is not the caller's; the message carries its traceback."""
 
 
-class MeshMismatch(ValueError):
-    """Points, cells, tags or data that do not fit together."""
+class UnknownPart(ValueError):
+    """Boundary data for a part that the mesh does not have, or twice for the same part."""

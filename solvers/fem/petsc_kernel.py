@@ -3,6 +3,7 @@
 Self-contained: numpy, mpi4py and petsc4py only.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import itertools

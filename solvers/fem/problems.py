@@ -11,9 +11,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...meshes.grid import Grid
+from ...meshes.mesh import Mesh
 from ...operators.linear.errors import NonFinite, NotSupported, ShapeMismatch
-from .errors import MeshMismatch
-from .simplex import Floats, SimplexMesh, as_simplex_mesh, lattice_points, nodes
+from .errors import UnknownPart
+from .simplex import Floats, Simplices, lattice_points, nodes, simplices
 
 Field = float | NDArray[Any] | Callable[[Floats], Any]
 """A number (or vector), values at the nodes (per cell for coefficients), or a function of points (n, d)."""
@@ -29,7 +31,7 @@ class FemProblem(ABC):
     The source enters by its interpolant of one degree more than the elements', which keeps their order.
 
     Args:
-        domain: `Grid` (its box), `Mesh` or `SimplexMesh`.
+        domain: `Grid`, cut into simplices by `meshes.grid_mesh`, or simplicial `Mesh`.
         source: f.
         dirichlet: one value for the fixed parts (a grid's Dirichlet faces, a mesh's whole boundary), or
             values by the part's name; None for no condition. Where two parts meet, the later one holds.
@@ -37,12 +39,12 @@ class FemProblem(ABC):
         degree: 1, 2 or 3.
 
     Raises:
-        MeshMismatch: names that the mesh does not have, a part with two conditions.
+        UnknownPart: names that the mesh does not have, a part with two conditions.
         ShapeMismatch, NonFinite: data of another shape, NaN or infinity.
         NotSupported: degrees outside 1 to 3.
     """
 
-    domain: Any
+    domain: Grid | Mesh
     source: Field = 0.0
     dirichlet: Field | Mapping[str, Field] | None = 0.0
     neumann: Mapping[str, Field] = field(default_factory=dict)
@@ -56,17 +58,17 @@ class FemProblem(ABC):
         names = set(self.essential) | set(self.neumann)
         unknown = names - set(self.mesh.parts)
         if unknown:
-            raise MeshMismatch(
+            raise UnknownPart(
                 f"the mesh has no part named {sorted(unknown)}: its parts are {sorted(self.mesh.parts)}"
             )
         both = set(self.essential) & set(self.neumann)
         if both:
-            raise MeshMismatch(f"{sorted(both)} have a Dirichlet and a Neumann value: give one of the two")
+            raise UnknownPart(f"{sorted(both)} have a Dirichlet and a Neumann value: give one of the two")
 
     @functools.cached_property
-    def mesh(self) -> SimplexMesh:
+    def mesh(self) -> Simplices:
         """The domain in simplices."""
-        return as_simplex_mesh(self.domain)
+        return simplices(self.domain)
 
     @property
     def components(self) -> int:

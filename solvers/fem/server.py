@@ -7,6 +7,7 @@ Requests are JSON lines on standard input, answers JSON lines on a copy of stand
 `.npz` files without pickles.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import importlib

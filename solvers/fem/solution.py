@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ...operators.linear.base import SPD, SYMMETRIC
 from ...operators.linear.csr import sparse
@@ -164,7 +164,7 @@ def _locate(mesh: Any, x: Floats) -> tuple[Ints, Floats]:
     """Find the cell of every point and the barycentric coordinates in it."""
     corners = mesh.points[mesh.cells]  # (M, d + 1, d)
     inverse = np.linalg.inv(corners[:, 1:] - corners[:, :1])
-    tree = cKDTree(corners.mean(axis=1))
+    tree = KDTree(corners.mean(axis=1))
     cells = np.zeros(len(x), dtype=np.int64)
     bary = np.full((len(x), mesh.dim + 1), -np.inf)
     missing = np.arange(len(x))

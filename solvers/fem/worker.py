@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import errors
 from .discovery import clean_environment, find_interpreter
 from .errors import FenicsUnavailable, ProtocolMismatch, WorkerDied, WorkerFailure, WorkerTimeout
 from .server import MARK, PROTOCOL
@@ -29,7 +28,7 @@ from .server import MARK, PROTOCOL
 Arrays = Mapping[str, NDArray[Any]]
 _GRACE = 1.0  # seconds for an idle worker to end by itself
 _SCRIPT = Path(__file__).with_name("server.py")
-_OWN_FAULTS = {"ValueError": ValueError, "TypeError": TypeError, "MeshMismatch": errors.MeshMismatch}
+_OWN_FAULTS = {"ValueError": ValueError, "TypeError": TypeError}
 
 
 class _Forgotten(LookupError):
