@@ -80,7 +80,8 @@ class CSR(LinearOperator):
         super().__init__(shape, values.dtype, values.device, tags=frozenset(tags), nullspace=nullspace)
         if crow.dtype != col.dtype or crow.dtype not in (torch.int32, torch.int64):
             raise MixedDtypes(
-                f"row pointers are {crow.dtype}, column indices {col.dtype}: make both torch.int32 or torch.int64"
+                f"row pointers are {crow.dtype}, column indices {col.dtype}: make both torch.int32 or "
+                "torch.int64"
             )
         if crow.numel() != shape[0] + 1 or col.numel() != values.numel() or int(crow[-1]) != values.numel():
             raise ShapeMismatch(
@@ -217,7 +218,7 @@ def sparse(
         indptr, indices, data = matrix.getValuesCSR()
         matrix = sp.csr_array((data, indices, indptr), shape=matrix.getSize())
     if isinstance(matrix, np.ndarray):
-        matrix = sp.csr_array(matrix)
+        matrix = sp.csr_array(matrix.astype(_number_type(matrix.dtype), copy=False))
     if not sp.issparse(matrix):
         raise NotSupported(
             f"cannot read a matrix from {type(matrix).__name__}: give a SciPy sparse array, a 2-D NumPy "
@@ -225,8 +226,9 @@ def sparse(
         )
     csr = sp.csr_array(matrix, copy=True)  # the caller's arrays stay the caller's
     csr.sum_duplicates()
-    if csr.dtype not in (np.float32, np.float64, np.complex64, np.complex128) or not csr.dtype.isnative:
-        csr = csr.astype(np.complex128 if csr.dtype.kind == "c" else np.float64)
+    csr = csr.astype(_number_type(csr.dtype), copy=False)
+    if not np.isfinite(csr.data).all():
+        raise NonFinite("the matrix holds NaN or infinite entries: repair it before solving")
     tags = infer_tags(csr) if tags is None else frozenset(tags)
     index = np.int32 if max(csr.nnz, *csr.shape) < 2**31 else np.int64
     crow = torch.from_numpy(csr.indptr.astype(index))
@@ -241,6 +243,13 @@ def sparse(
         tags=tags,
         nullspace=nullspace,
     )
+
+
+def _number_type(given: np.dtype) -> np.dtype:
+    """Return the type of the entries: single and double precision stay, all others become double."""
+    if given in (np.float32, np.float64, np.complex64, np.complex128):
+        return given.newbyteorder("=")
+    return np.dtype(np.complex128 if given.kind == "c" else np.float64)
 
 
 def _read(path: Path) -> Any:

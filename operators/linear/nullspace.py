@@ -71,10 +71,9 @@ class Span(NullSpace):
         vectors = torch.atleast_2d(vectors)
         basis, triangular = torch.linalg.qr(vectors.mT)
         small = torch.finfo(vectors.dtype).eps ** 0.75 * triangular.abs().max()
-        independent = vectors.shape[0] <= vectors.shape[1] and bool(
-            (triangular.diagonal().abs() > small).all()
-        )
-        if not independent:
+        lengths = triangular.diagonal().abs()
+        independent = len(vectors) <= vectors.shape[1] and bool((lengths > small).all())
+        if not (independent and bool(torch.isfinite(vectors).all())):
             raise ValueError("the null vectors are linearly dependent or not finite: give an independent set")
         self.basis = basis  # (n, k)
 
