@@ -106,7 +106,7 @@ def solve_with_gradient(
         result = run(problem, solver, x0, stop, callback)
         if throw and result.status is not Status.CONVERGED:
             raise SolveError(result)
-        results.append(replace(result, value=torch.empty(0)))  # the value would close a reference cycle
+        results.append(result)
         return result.value
 
     def solve_adjoint(system: LinearSystem) -> Tensor:
@@ -118,4 +118,4 @@ def solve_with_gradient(
         return result.value
 
     value = _Adjoint.apply(forward, solve_adjoint, problem, problem.b, *problem.A.parameters())
-    return replace(results.pop(), value=value)
+    return replace(results[0], value=value)

@@ -47,7 +47,7 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
             late = stop.seconds is not None and perf_counter() - begin > stop.seconds
             last = late or steps >= stop.max_steps
             if last or steps % stop.check_every == 0:
-                status = samples.look(steps, latest, norm, callback)
+                status, latest = samples.look(steps, latest, norm, callback)
                 if status in (None, Status.BREAKDOWN) and last:
                     status = Status.MAX_STEPS if steps >= stop.max_steps else Status.TIMEOUT
                 elif status is Status.BREAKDOWN and samples.improved():
@@ -146,20 +146,25 @@ class _Samples:
         self.history: list[Tensor] = []
         self.kept: list[tuple[Tensor, Tensor]] = []  # which samples, and their values
 
-    def look(self, steps: int, latest: Iterate, norm: Tensor, callback: Callback | None) -> Status | None:
-        """Note the residual norms of a step; return how the solve ends, None when it goes on."""
+    def look(
+        self, steps: int, latest: Iterate, norm: Tensor, callback: Callback | None
+    ) -> tuple[Status | None, Iterate]:
+        """Note the residual norms of a step; return how the solve ends (None: it goes on), and x."""
         norm = norm.expand(self.target.shape)
         self.history.append(norm.clone())
         if callback is not None:
             latest = _form(latest)
             if callback(steps, latest, norm):
-                return Status.STOPPED
+                return Status.STOPPED, latest
         reached = (norm <= self.inner) & ~self.done
         lost = ~torch.isfinite(norm) & ~self.done
         some_reached, some_lost = torch.stack([reached.any(), lost.any()]).tolist()  # one synchronisation
         if some_lost:
-            return Status.NONFINITE
-        return self._settle(steps, _form(latest), norm, reached) if some_reached else None
+            return Status.NONFINITE, latest
+        if not some_reached:
+            return None, latest
+        latest = _form(latest)
+        return self._settle(steps, latest, norm, reached), latest
 
     def _settle(self, steps: int, x: Tensor, norm: Tensor, reached: Tensor) -> Status | None:
         """Hold the samples that claim to be there against the true residual."""
