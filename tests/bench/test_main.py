@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
+
+from solvus.bench import Case, Method, Outcome, SystemCase, main, ours, read_records
 from solvus.meshes import Grid
 from solvus.operators.linear import Diffusion
 from solvus.solvers import CG, LinearSystem
-
-from solvus.bench import Case, Method, Outcome, SystemCase, main, ours, read_records
 
 
 def build(n, dim):
@@ -18,7 +18,7 @@ def build(n, dim):
 
 def cases():
     flat = [Case("line", n, lambda n=n: build(n, 1), quick=n == 7) for n in (7, 15)]
-    return [*flat, Case("plane", 7, lambda: build(7, 2))]
+    return [*flat, Case("plane", 7, lambda: build(7, 2)), Case("plane", 9, lambda: build(9, 2), large=True)]
 
 
 def broken(problem, case, options):
@@ -58,6 +58,11 @@ def test_only_takes_problems_and_sizes_also_beside_quick():
     assert names(run("--only", "plane:7", "--quick", "--methods", "CG")) == ["plane:7 CG"]
 
 
+def test_large_cases_are_measured_only_when_named():
+    assert names(run("--only", "plane", "--methods", "CG")) == ["plane:7 CG"]
+    assert names(run("--only", "plane:9", "--methods", "CG")) == ["plane:9 CG"]
+
+
 def test_records_are_written_as_json_lines_failures_included(tmp_path, capsys):
     path = tmp_path / "new" / "records.jsonl"
     records = run("--quick", "--out", str(path))
@@ -85,13 +90,14 @@ def test_list_measures_nothing(capsys):
     assert run("--list") == []
     shown = capsys.readouterr().out
     assert "7*, 15" in shown
+    assert "7, 9+" in shown
     assert "CG, small, broken" in shown
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--only", "sphere"], "--only sphere names no case: there are line:7, line:15, plane:7"),
+        (["--only", "sphere"], "--only sphere names no case: there are line:7, line:15, plane:7, plane:9"),
         (["--only", "plane", "--quick"], "no case is left"),
         (["--methods", "GMRES"], "--methods GMRES is unknown: there are CG, small, broken"),
         (["--device", "abacus"], "--device abacus cannot be used here"),

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg as spla
 import torch
-from solvus.meshes import Grid
-from solvus.operators.linear import CSR, Diffusion, sparse, to_scipy
-from solvus.solvers import CG, LinearSystem
 
 from solvus.bench import Case, Method, Options, Outcome, Settings, SystemCase, measure, ours
 from solvus.bench.case import to_device
+from solvus.meshes import Grid
+from solvus.operators.linear import CSR, Diffusion, sparse, to_scipy
+from solvus.solvers import CG, LinearSystem
 
 A = Diffusion(Grid((15, 15)))
 B = torch.randn(225, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -31,6 +31,7 @@ class Case:
         tags: words that go into the record.
         ladder: sizes are resolutions of one problem, so that errors (against its solution) compare across
             sizes; False when every size is a problem of its own. Without errors it does not matter.
+        large: measured only where `--only` names its size.
     """
 
     problem: str
@@ -40,6 +41,7 @@ class Case:
     rtol: float = 1e-8
     tags: tuple[str, ...] = ()
     ladder: bool = True
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Outcome:
         steps: iterations.
         residual, error: only for methods without a `value`; else recomputed.
         converged: the method's own word; the recomputed residual overrules it.
-        extra: anything else for the record (`train_s`, `data_s`, `reason` and `dtype` go into its fields).
+        extra: anything else for the record (`train_s`, `data_s`, `reason`, `dtype` and `device` go into
+            its fields: a peer that runs on the CPU alone says device "cpu").
     """
 
     value: Any = None

@@ -134,10 +134,12 @@ def _positive(text: str) -> int:
 
 
 def _print_list(console: Console, cases: Sequence[Case], methods: Sequence[Method]) -> None:
-    table = Table("problem", "sizes (* in --quick)", "methods", title_justify="left", show_lines=True)
+    table = Table(
+        "problem", "sizes (* in --quick, + only when named)", "methods", title_justify="left", show_lines=True
+    )
     for problem in dict.fromkeys(c.problem for c in cases):
         mine = [c for c in cases if c.problem == problem]
-        sizes = ", ".join(dict.fromkeys(f"{c.size}{'*' * c.quick}" for c in mine))
+        sizes = ", ".join(dict.fromkeys(f"{c.size}{'*' * c.quick}{'+' * c.large}" for c in mine))
         names = ", ".join(m.name for m in methods if any(m.applies(c) for c in mine))
         table.add_row(problem, sizes, names)
     console.print(table)
@@ -158,7 +160,7 @@ def _choose_cases(
     for case in cases:
         exact = any(":" in word and selected(case, word) for word in only)
         named = not only or any(selected(case, word) for word in only)
-        if named and (exact or not quick or case.quick):
+        if named and (exact or (case.quick if quick else not case.large)):
             chosen.append(case)
     if not chosen:
         _reject(parser, "no case is left: --only names none of the --quick selection; name PROBLEM:SIZE")

@@ -18,7 +18,7 @@ from .case import Case, Method, Options, Outcome
 from .record import Record, environment
 
 _SLACK = 1.01  # a residual one per cent above the tolerance still counts: peers stop on an updated one
-_FIELDS = ("train_s", "data_s", "reason", "dtype", "unknowns")
+_FIELDS = ("train_s", "data_s", "reason", "dtype", "device", "unknowns")
 
 
 @dataclass(frozen=True)
