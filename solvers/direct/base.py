@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...operators.linear.base import SPD, LinearOperator
+from ...operators.linear.csr import CSR
 from ...operators.linear.errors import NotSupported
 from ..base import Breakdown, Solver
 from ..preconditioners.inverse import Inverse
@@ -146,8 +147,19 @@ class _Keeping(Solver):
             known, inverse = self._kept
             if A is known:
                 return inverse
-            if A is known.transpose():
+            if _same(A, known.transpose()):
                 return inverse.transpose()
         inverse = self.method.factorize(A)
         self._kept = A, inverse
         return inverse
+
+
+def _same(A: LinearOperator, B: LinearOperator) -> bool:
+    """Whether A and B are one operator, or sparse matrices with the same entries."""
+    if A is B:
+        return True
+    if not (isinstance(A, CSR) and isinstance(B, CSR)) or A.shape != B.shape or A.nnz != B.nnz:
+        return False
+    return all(
+        torch.equal(p, q) for p, q in zip((A.crow, A.col, A.values), (B.crow, B.col, B.values), strict=True)
+    )

@@ -1,4 +1,4 @@
-"""What every preconditioner must do. A new one is one row in ROWS; specimens at the end must fail each check."""
+"""What every preconditioner must do. A new one is one row in ROWS; the specimens at the end must fail."""
 
 import pickle
 from collections.abc import Callable
@@ -9,6 +9,8 @@ import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
+from torch import Tensor
+
 from solvus.meshes.grid import Grid
 from solvus.operators.linear import (
     SPD,
@@ -34,7 +36,6 @@ from solvus.solvers.preconditioners import (
     jacobi,
     ssor,
 )
-from torch import Tensor
 
 
 def constant(n: int, dtype: torch.dtype) -> LinearOperator:
@@ -110,7 +111,7 @@ def complement(A: LinearOperator) -> Tensor:
 
 
 def check_spectrum(make: Preconditioner, A: LinearOperator) -> None:
-    """Symmetric and positive definite on the complement where tagged so: all eigenvalues, and random products."""
+    """Symmetric, positive definite on the complement where tagged so: all eigenvalues, random products."""
     M = make(A)
     assert M.shape == A.shape
     assert M.dtype == A.dtype

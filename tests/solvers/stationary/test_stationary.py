@@ -4,6 +4,7 @@ import pytest
 import scipy.sparse as sp
 import scipy.stats
 import torch
+
 from solvus.meshes.grid import Grid
 from solvus.operators.linear import Diffusion, NotSupported, ZeroDiagonal, dense, sparse, to_scipy
 from solvus.solvers import LinearSystem, Solver, Status, Stop, solve
@@ -30,7 +31,9 @@ def iterates(A: sp.csr_array, solver: Solver, steps: int, x0: np.ndarray, b: np.
     return next(iteration)[0].numpy()
 
 
-def textbook(A: sp.csr_array, omega: float, kind: str, steps: int, x: np.ndarray, b: np.ndarray) -> np.ndarray:
+def textbook(
+    A: sp.csr_array, omega: float, kind: str, steps: int, x: np.ndarray, b: np.ndarray
+) -> np.ndarray:
     """x += P^-1 (b - A x) with P written out as a dense matrix."""
     full = A.toarray()
     D, L, U = np.diag(np.diag(full)), np.tril(full, -1), np.triu(full, 1)
@@ -61,7 +64,9 @@ METHODS = [
 
 
 @pytest.mark.parametrize("make", [spd, nonsymmetric])
-@pytest.mark.parametrize(("kind", "omega", "solver"), METHODS, ids=lambda v: repr(v) if isinstance(v, Solver) else v)
+@pytest.mark.parametrize(
+    ("kind", "omega", "solver"), METHODS, ids=lambda v: repr(v) if isinstance(v, Solver) else v
+)
 def test_iterates_are_the_textbooks(make, kind: str, omega: float, solver: Solver) -> None:
     A = make()
     rng = np.random.default_rng(1)
@@ -243,7 +248,7 @@ def test_young_omega_needs_a_known_spectrum() -> None:
     ids=["high variance", "low variance"],
 )
 def test_mean_counts_over_random_shifts(a: float, b: float, counts: dict[float, int]) -> None:
-    """Mean steps of SOR on the 10 x 10 Laplacian + c, c = -0.15 + 0.6 Beta(a, b), the law taken at its quantiles."""
+    """Mean steps of SOR on the 10 x 10 Laplacian + c, c = -0.15 + 0.6 Beta(a, b) at its quantiles."""
     rng = np.random.default_rng(0)
     laplacian = to_scipy(Diffusion(Grid((10, 10)))) / 121.0
     shifts = -0.15 + 0.6 * scipy.stats.beta.ppf((np.arange(120) + 0.5) / 120, a, b)
