@@ -11,7 +11,7 @@ def coarse_size(n: int, centring: Centring, boundary: tuple[Boundary, Boundary])
     """Unknowns along an axis after one coarsening; `n` itself when the axis is too short.
 
     Node-centred: every second node, odd-numbered from 0 between Dirichlet faces (so both neighbours of a
-    coarse node exist for odd n, and the last fine node of an even n leans on one neighbour only), even-numbered
+    coarse node exist for odd n, and the last fine node of an even n leans on one neighbour), even-numbered
     otherwise. Cell-centred: pairs of cells, a lone last cell becoming a coarse cell by itself.
 
     >>> coarse_size(127, Centring.NODE, (Boundary.DIRICHLET, Boundary.DIRICHLET))
