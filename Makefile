@@ -21,7 +21,7 @@ help:
 
 # --- set-up -------------------------------------------------------------------------------------------------
 
-setup: $(STAMP) .typing/solvus/__init__.py
+setup: $(STAMP) build/typing/solvus/__init__.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,9 +32,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@printf '%s' '$(CURDIR)' >$@
 
 # The import names, laid out as links, for type checkers (they do not see through an editable install).
-.typing/solvus/__init__.py: $(wildcard src/solvus/*)
-	@rm -rf .typing && mkdir -p .typing/solvus
-	@ln -s $(addprefix ../../,$(wildcard src/solvus/*) meshes operators solvers datasets) .typing/solvus/
+build/typing/solvus/__init__.py: $(wildcard src/solvus/*)
+	@rm -rf build/typing && mkdir -p build/typing/solvus
+	@ln -s $(addprefix ../../../,$(wildcard src/solvus/*) meshes operators solvers datasets) build/typing/solvus/
 
 # FEniCS is not on the Python package index. Where this is not possible its tests are skipped (in CI they fail).
 fenics:
@@ -79,7 +79,7 @@ slow: setup fenics chromium
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright $$(find -L .typing -name '*.py')
+	$(BIN)/basedpyright $$(find -L build/typing -name '*.py')
 
 clean:
-	rm -rf $(VENV) .typing out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
