@@ -33,7 +33,7 @@ class FlexibleCG(Solver):
         preconditioner: any; a network that maps residuals to corrections too.
         memory: former directions kept; 5 to 20 for nonlinear preconditioners, 1 for one that is nearly SPD.
 
-    Memory: 2 memory + 4 vectors and x. Fails with BREAKDOWN when p.Ap <= 0 also along the residual.
+    Memory: 2 memory + 4 vectors and x. Fails with BREAKDOWN when p.Ap < 0 (A is not positive definite).
     Source: Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000), algorithm FCG(m_max).
 
     >>> FlexibleCG(memory=1).memory
@@ -74,18 +74,22 @@ class FlexibleCG(Solver):
                 p.addcmul_(p_i, ratio(dot(z, q_i), curvature_i, busy & (curvature_i > 0)), value=-1)
             A.matvec_into(p, q)
             curvature, slope = dot(p, q), dot(p, r)
+            _reject(curvature < -100 * eps * norm(p) * norm(q), busy, curvature)
             useless = busy & ((curvature <= 0) | (slope.abs() <= eps * norm(p) * size))
             if bool(useless.any()):
                 p.copy_(torch.where(useless, r, p))
                 A.matvec_into(p, q)
                 curvature, slope = dot(p, q), dot(p, r)
-                if bool((busy & (curvature <= 0)).any()):
-                    raise Breakdown(
-                        f"r.Ar = {float(curvature[busy].min()):.2e} <= 0: A is not positive definite, use "
-                        "MINRES or GMRES"
-                    )
+                _reject(curvature <= 0, busy, curvature)
                 former = [(p_i, q_i, torch.where(useless, 0.0, c_i)) for p_i, q_i, c_i in former]  # forgotten
             step = ratio(slope, curvature, busy)
             x.addcmul_(p, step)
             r.addcmul_(q, step, value=-1)
             former.append((p, q, curvature))
+
+
+def _reject(negative: Tensor, busy: Tensor, curvature: Tensor) -> None:
+    if bool((negative & busy).any()):
+        raise Breakdown(
+            f"p.Ap = {float(curvature[busy].min()):.2e} <= 0: A is not positive definite, use MINRES or GMRES"
+        )
