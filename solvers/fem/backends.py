@@ -11,12 +11,11 @@ from typing import Any, Protocol, final
 import numpy as np
 import scipy.sparse as sp
 
-from ...operators.linear.errors import NonFinite
 from .discovery import find_interpreter, in_process
 from .discrete import Discrete, discretise
 from .errors import FenicsUnavailable
 from .problems import FemProblem
-from .solution import Assembled, FemSolution, check_compatible, singular
+from .solution import Assembled, FemSolution, check_compatible, imbalance, singular
 from .worker import FenicsWorker, Reply, Request, shared_worker
 
 Options = Mapping[str, Any]
@@ -41,6 +40,9 @@ class FemBackend(Protocol):
     def solve(self, problem: FemProblem) -> FemSolution:
         """Return the solution."""
         ...
+
+
+_WORST_CONDITION = 1e13
 
 
 class SolveFailed(ArithmeticError):
@@ -69,7 +71,7 @@ def _assemble(ask: _Ask, problem: FemProblem) -> Assembled:
     matrix = sp.coo_array((got["data"], (rows, permutation[got["indices"]])), shape=(n, n)).tocsr()
     b = np.empty(n)
     b[permutation] = got["b"]
-    check_compatible(problem, b)
+    check_compatible(problem, imbalance(b))
     return Assembled(problem, matrix, b, permutation, data.fixed_dofs, reply.meta["assemble_s"])
 
 
@@ -86,6 +88,7 @@ def _solve(ask: _Ask, problem: FemProblem, options: Options | None, rtol: float)
     sent = perf_counter()
     reply = ask(*_requests(data, "solve", extra))
     meta = reply.meta
+    check_compatible(problem, meta.get("imbalance", 0.0))
     overhead = perf_counter() - sent - reply.wall_s
     value = reply.arrays["value"]
     if not meta["converged"]:
@@ -93,11 +96,23 @@ def _solve(ask: _Ask, problem: FemProblem, options: Options | None, rtol: float)
             f"PETSc ended with {meta['reason']} after {meta['iterations']} iterations of {meta['ksp']} with "
             f"{meta['pc']}, residual {meta['residual']:.1e}: pass other options, or none for the defaults"
         )
-    if not np.isfinite(value).all():
-        raise NonFinite("the solution holds NaN or infinite values: the problem is singular, or k resonates")
+    check_condition(meta["condition"])
     names = ("assemble_s", "setup_s", "solve_s", "iterations", "residual", "reason", "ksp", "pc")
     stats = {name: meta[name] for name in names} | {"overhead_s": overhead, "data_s": sent - begin}
     return finish(problem, value, stats)
+
+
+def check_condition(lower_bound: float) -> None:
+    """Refuse a solution of a matrix whose condition number, at least ||A|| ||x|| / ||b||, is beyond use.
+
+    Raises:
+        SolveFailed: the bound exceeds 1e13, or is not finite.
+    """
+    if not lower_bound < _WORST_CONDITION:
+        raise SolveFailed(
+            f"the matrix is singular to working precision, its condition is at least {lower_bound:.1e}: "
+            "is k a resonance? Change k a little, or the mesh"
+        )
 
 
 def finish(problem: FemProblem, value: Any, stats: dict[str, Any]) -> FemSolution:

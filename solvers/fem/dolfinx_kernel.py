@@ -236,6 +236,7 @@ def perform(comm: Any, op: str, params: dict[str, Any], arrays: dict[str, Any]) 
     if params["kind"] == "elastic":
         A.setNearNullSpace(space.rigid_modes(b))
     if params["singular"]:
+        meta["imbalance"] = abs(b.sum()) / max(b.norm(PETSc.NormType.NORM_1), 1e-300)
         kernel = PETSc.NullSpace().create(constant=True, comm=comm)
         kernel.remove(b)
         A.setNullSpace(kernel)

@@ -119,6 +119,8 @@ def timed_solve(comm, A, b, options, *, rtol, repeats=1):
     r.aypx(-1.0, b)
     scale = b.norm()
     meta["residual"] = float(r.norm() / scale) if scale > 0 else float(r.norm())
+    size = A.norm(PETSc.NormType.NORM_INFINITY) * x.norm()
+    meta["condition"] = float(size / scale) if scale > 0 else 0.0
     meta["setup_s"], meta["solve_s"] = float(np.median(setups)), float(np.median(solves))
     meta["setups"], meta["solves"] = setups, solves
     return x, meta

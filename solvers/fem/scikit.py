@@ -9,16 +9,16 @@ from typing import Any, final
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import norm, splu
 
-from ...operators.linear.errors import NonFinite, NotSupported
+from ...operators.linear.errors import NotSupported
 from ..base import Solver, Stop, solve
-from .backends import finish
+from .backends import SolveFailed, check_condition, finish
 from .discrete import Discrete, discretise
 from .lattice import basis, correspondence, lattice_degree, positions
 from .problems import FemProblem
 from .simplex import Floats, Ints
-from .solution import Assembled, FemSolution, check_compatible
+from .solution import Assembled, FemSolution, check_compatible, imbalance
 
 _ELEMENTS = {
     (1, 1): "ElementLineP1",
@@ -63,7 +63,7 @@ class ScikitFem:
         begin = perf_counter()
         A, b, dofs = _forms(data)
         seconds = perf_counter() - begin
-        check_compatible(problem, b)
+        check_compatible(problem, imbalance(b))
         A, b = _fix(A, b, data)
         return Assembled(problem, A, b, dofs, data.fixed_dofs, seconds)
 
@@ -87,11 +87,13 @@ class ScikitFem:
         try:
             factors = splu(matrix)
         except RuntimeError as error:
-            raise NonFinite(f"the matrix is singular ({error}): is k a resonance, is a part fixed?") from None
+            raise SolveFailed(f"the matrix is singular ({error}): is k a resonance?") from None
         middle = perf_counter()
         x = factors.solve(b)
         stats |= {"setup_s": middle - begin, "solve_s": perf_counter() - middle, "iterations": 1}
-        stats["residual"] = float(np.linalg.norm(b - matrix @ x) / max(np.linalg.norm(b), 1e-300))
+        scale = max(float(np.linalg.norm(b)), np.finfo(float).tiny)
+        stats["residual"] = float(np.linalg.norm(b - matrix @ x) / scale)
+        check_condition(float(np.linalg.norm(x)) * norm(matrix, np.inf) / scale)
         value = np.zeros(len(assembled.b))
         value[assembled.fixed] = assembled.b[assembled.fixed]
         value[free] = x

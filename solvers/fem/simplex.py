@@ -85,7 +85,6 @@ class Simplices:
         return digest.hexdigest()[:24]
 
 
-@functools.lru_cache(maxsize=8)
 def simplices(domain: Grid | Mesh) -> Simplices:
     """Return the simplices of a `Mesh`, or of a `Grid` cut by `grid_mesh`.
 
@@ -93,14 +92,17 @@ def simplices(domain: Grid | Mesh) -> Simplices:
     parts are a grid's Dirichlet faces, a mesh's whole boundary.
 
     Raises:
-        NotSupported: periodic grids, curved surfaces.
+        NotSupported: periodic grids, obstacles of single nodes, curved surfaces.
         UnsupportedCells: meshes with quads or hexahedra.
     """
-    if isinstance(domain, Grid):
-        return _from_grid(domain)
-    if isinstance(domain, Mesh):
-        return _from_mesh(domain, ("boundary",))
-    raise TypeError(f"a finite-element domain is a Grid or a Mesh, not {type(domain).__name__}")
+    if not isinstance(domain, Grid | Mesh):
+        raise TypeError(f"a finite-element domain is a Grid or a Mesh, not {type(domain).__name__}")
+    return _simplices(domain)
+
+
+@functools.lru_cache(maxsize=8)
+def _simplices(domain: Grid | Mesh) -> Simplices:
+    return _from_grid(domain) if isinstance(domain, Grid) else _from_mesh(domain, ("boundary",))
 
 
 def _from_grid(grid: Grid) -> Simplices:
@@ -114,7 +116,17 @@ def _from_grid(grid: Grid) -> Simplices:
     ]
     if grid.mask is not None and grid.obstacle is Boundary.DIRICHLET:
         fixed.append("obstacle")
-    return _from_mesh(grid_mesh(grid), tuple(fixed))
+    mesh = grid_mesh(grid)
+    out = _from_mesh(mesh, tuple(fixed))
+    removed = mesh.point_data.get("unknown", np.zeros(0)) < 0
+    for name in out.fixed:
+        removed[out.facets[name]] = False
+    if removed.any():
+        raise NotSupported(
+            f"the mask removes {int(removed.sum())} nodes without a cell between them, which finite elements "
+            "cannot hold at zero: remove at least two nodes along every axis"
+        )
+    return out
 
 
 def _from_mesh(mesh: Mesh, fixed: tuple[str, ...]) -> Simplices:

@@ -78,13 +78,17 @@ def singular(problem: FemProblem) -> bool:
     return not problem.essential and "k2" not in problem.coefficients()
 
 
-def check_compatible(problem: FemProblem, b: Floats) -> None:
+def imbalance(b: Floats) -> float:
+    """Return |sum b| / sum |b|: how far sources and fluxes are from cancelling."""
+    return float(abs(b.sum()) / max(np.abs(b).sum(), np.finfo(float).tiny))
+
+
+def check_compatible(problem: FemProblem, share: float) -> None:
     """Refuse a problem without Dirichlet part whose source and fluxes do not cancel.
 
     Raises:
         IncompatibleSystem: their sum exceeds a hundredth of what is summed.
     """
-    share = abs(b.sum()) / max(np.abs(b).sum(), np.finfo(float).tiny)
     if singular(problem) and share > _COMPATIBLE:
         raise IncompatibleSystem(
             f"without a Dirichlet part the source and the fluxes must cancel, their sum is {share:.1e} of "
