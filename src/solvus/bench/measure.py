@@ -32,8 +32,8 @@ class Settings:
     """
 
     repeats: int = 5
-    long_s: float = 20.0
-    budget_s: float = 20.0
+    long_s: float = 10.0
+    budget_s: float = 10.0
 
     def __post_init__(self) -> None:
         if self.repeats < 1:
