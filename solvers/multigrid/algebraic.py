@@ -22,7 +22,7 @@ from ..stationary.richardson import Richardson, correct
 from ..system import LinearSystem
 from .algebraic_levels import Cycle, Hierarchy
 from .coarsening import Coarsening, choose_coarsening
-from .smoothers import ChebyshevSmoother, Smoother
+from .smoothers import ChebyshevSmoother, L1Jacobi, Smoother
 
 _SHIFT = 1e-10  # of the mean diagonal, added for the set-up where the null space is known
 
@@ -34,14 +34,15 @@ class AMGSettings:
     Args:
         coarsening: `RugeStuben()`, `SmoothedAggregation(...)`; None: the first for matrices close to an
             M-matrix, the second for others.
-        smoother: `ChebyshevSmoother()`, `DampedJacobi()` or `L1Jacobi()`.
+        smoother: None: `ChebyshevSmoother()` for symmetric matrices, `L1Jacobi(sweeps=4)` for others, whose
+            spectrum is no interval; or any `Smoother`.
         cycle: "V", or "W", which visits the coarse levels more often: fewer, dearer steps.
-        max_coarse: coarsen down to so many nodes, which a dense matrix then treats.
+        max_coarse: coarsen down to about so many unknowns, which a dense matrix then treats.
         dtype: of the cycle; torch.float32 inside a float64 solve halves its memory traffic. None: as A.
     """
 
     coarsening: Coarsening | None = None
-    smoother: Smoother = field(default_factory=ChebyshevSmoother)
+    smoother: Smoother | None = None
     cycle: Cycle = "V"
     max_coarse: int = 200
     dtype: torch.dtype | None = None
@@ -87,10 +88,11 @@ class AlgebraicMultigrid(Inverse):
         matrix.sort_indices()
         self.settings = settings
         self.coarsening = settings.coarsening or choose_coarsening(matrix)
+        self.smoother = settings.smoother or (ChebyshevSmoother() if A.symmetric else L1Jacobi(sweeps=4))
         self.hierarchy = Hierarchy.build(
             matrix,
             self.coarsening,
-            settings.smoother,
+            self.smoother,
             settings.cycle,
             max_coarse=settings.max_coarse,
             place=(settings.dtype or A.dtype, A.device),
@@ -110,7 +112,7 @@ class AlgebraicMultigrid(Inverse):
         name = type(self.coarsening).__name__
         dtype = s.dtype or self.dtype
         return (
-            f"AlgebraicMultigrid({name}, {s.smoother}, {s.cycle} cycle in {dtype}, {self.device})\n"
+            f"AlgebraicMultigrid({name}, {self.smoother}, {s.cycle} cycle in {dtype}, {self.device})\n"
             f"{self.hierarchy!r}"
         )
 

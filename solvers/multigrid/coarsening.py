@@ -151,6 +151,7 @@ class SmoothedAggregation(Coarsening):
                 f"the near-null space has shape {given.shape}; it needs {n} rows (unknowns), one column per "
                 "vector, all finite"
             )
+        per_node = max(block, 1 if given is None else given.shape[1])  # PyAMG counts nodes
         strength = ("symmetric", {"theta": self.theta}) if self.strength == "symmetric" else "evolution"
         solver = pyamg.smoothed_aggregation_solver(
             matrix if block == 1 else matrix.tobsr((block, block)),
@@ -159,7 +160,7 @@ class SmoothedAggregation(Coarsening):
             strength=strength,
             presmoother=None,
             postsmoother=None,
-            max_coarse=max_coarse,
+            max_coarse=max(1, max_coarse // per_node),
             max_levels=_MAX_LEVELS,
         )
         return _levels(solver)
