@@ -67,7 +67,13 @@ class Diffusion(LinearOperator):
         self.constant = k.numel() == 1
         self.coefficient = float(k.detach()) if self.constant else None
         self.reaction = float(c.detach()) if c.numel() == 1 else None
-        batch = max((t.shape[0] for t in (k, c) if t.ndim > grid.dim), default=0)
+        sizes = {t.shape[0] for t in (k, c) if t.ndim > grid.dim}
+        if len(sizes - {1}) > 1:
+            raise ShapeMismatch(
+                f"the coefficient is a batch of {k.shape[0]}, the reaction one of {c.shape[0]}: give both "
+                "the same number of samples"
+            )
+        batch = max(sizes, default=0)
         nullspace = _floating_parts(grid, c.detach() > 0, device)
         super().__init__(
             (grid.size, grid.size),
