@@ -8,9 +8,9 @@ A closed box (no flux through the walls) of N^d cells on the unit cube, with no-
 
 The right-hand side is a smooth bump near a wall plus noise, of zero mean over the fluid; the start is zero,
 the residual relative to the right-hand side. Every record holds, beside the seconds to the case's tolerance,
-the iterations to 1e-4, 1e-6 and 1e-8 (`iterations`), from the method's residual history. PyAMG and SciPy solve
-on the matrix of the fluid cells alone (their graph Laplacian); PyAMG's hierarchies are built on A + 1e-10 Id,
-and the mean is removed where they are applied.
+the iterations to 1e-4, 1e-6 and 1e-8 (`iterations`), from the method's residual history. PyAMG and SciPy
+solve the matrix of the fluid cells alone (their graph Laplacian); PyAMG's hierarchies are built on
+A + 1e-10 Id, and the mean is removed where they are applied.
 """
 
 from __future__ import annotations
