@@ -62,7 +62,7 @@ demo: setup fenics
 	    echo "== benchmarks/$$name.py --quick"; \
 	    $(BIN)/python benchmarks/$$name.py --quick --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
 	done; \
-	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl; \
+	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl || failed="$$failed report"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 	@echo; echo 'Open this page: $(CURDIR)/$(DEMO)/index.html'
 
