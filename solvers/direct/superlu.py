@@ -13,6 +13,8 @@ from ...operators.linear.base import LinearOperator
 from ..preconditioners.matrix import grounded, host_csr
 from .base import Direct, FactorInverse, SingularMatrix, single_real
 
+_THIN_PANEL = 4  # columns: a fifth faster than the default on 5-point stencils, slower where fill is dense
+
 
 @final
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class SuperLU(Direct):
                     csc,
                     permc_spec="MMD_AT_PLUS_A",
                     diag_pivot_thresh=0.0,
+                    panel_size=_THIN_PANEL if csc.nnz <= 5 * csc.shape[0] else None,
                     options={"SymmetricMode": True},
                 )
             else:
