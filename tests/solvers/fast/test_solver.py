@@ -174,3 +174,13 @@ def test_full_mask_is_a_full_box():
     A = Diffusion(Grid((5, 5), mask=np.ones((5, 5), dtype=bool)))
     result = solve(LinearSystem(A, torch.ones(25, dtype=torch.float64)), FastTransform())
     assert (result.status, result.steps) == (Status.CONVERGED, 1)
+
+
+def test_floor_gives_the_zero_mode_the_lowest_other_eigenvalue():
+    grid = Grid((6, 5), upper=(2.0, 1.0), centring="cell", boundary="neumann")
+    one = torch.ones(2, 6, 5, dtype=torch.float64)
+    k = torch.tensor([3.0, 5.0], dtype=torch.float64)
+    lowest = k * (2 - 2 * np.cos(np.pi / 6)) * 9  # h = 1/3
+    for floor, want in ((0.0, 0 * k), (2.0, 1 / (2 * lowest))):
+        box = SeparableInverse(grid, k, 0.0, dtype=one.dtype, device=one.device, floor=floor)
+        torch.testing.assert_close(box.apply_(one.clone()), want[:, None, None] * one)
