@@ -26,8 +26,8 @@ class FlexibleCG(Solver):
     truncation with restarts. memory=1 is the one-vector form, beta = z.(r - r_old) / (r_old.z_old) of Polak
     and Ribiere (r - r_old = -step A p, so its numerator is the same product z.Ap). The step is an exact line
     search: the A-norm of the error never grows, whatever the preconditioner returns. Where it returns a
-    direction that is useless (zero, or orthogonal to the residual), that sample starts anew along its
-    residual.
+    direction that is useless (zero, or orthogonal to the residual), that sample steps along its residual
+    instead.
 
     Args:
         preconditioner: any; a network that maps residuals to corrections too.
@@ -81,7 +81,6 @@ class FlexibleCG(Solver):
                 A.matvec_into(p, q)
                 curvature, slope = dot(p, q), dot(p, r)
                 _reject(curvature <= 0, busy, curvature)
-                former = [(p_i, q_i, torch.where(useless, 0.0, c_i)) for p_i, q_i, c_i in former]  # forgotten
             step = ratio(slope, curvature, busy)
             x.addcmul_(p, step)
             r.addcmul_(q, step, value=-1)
