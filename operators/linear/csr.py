@@ -37,7 +37,9 @@ class _Spmv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         (grad,) = grad_outputs
         _values, x = ctx.saved_tensors
         op: CSR = ctx.op
@@ -214,9 +216,10 @@ def sparse(
     if isinstance(matrix, Tensor):
         device = device or matrix.device
         matrix = _from_torch(matrix)
-    if hasattr(matrix, "getValuesCSR"):  # PETSc Mat
-        indptr, indices, data = matrix.getValuesCSR()
-        matrix = sp.csr_array((data, indices, indptr), shape=matrix.getSize())
+    if hasattr(matrix, "getValuesCSR"):
+        mat: Any = matrix  # of petsc4py
+        indptr, indices, data = mat.getValuesCSR()
+        matrix = sp.csr_array((data, indices, indptr), shape=mat.getSize())
     if isinstance(matrix, np.ndarray):
         matrix = sp.csr_array(matrix.astype(_number_type(matrix.dtype), copy=False))
     if not sp.issparse(matrix):

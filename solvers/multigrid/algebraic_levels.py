@@ -89,7 +89,8 @@ class Hierarchy:
     def __init__(
         self, levels: list[Level], inverse: Tensor, table: list[tuple[int, int]], cycle: Cycle
     ) -> None:
-        self.levels, self.inverse, self.table, self.cycle = levels, inverse, table, cycle
+        self.levels, self.inverse, self.table = levels, inverse, table
+        self.cycle: Cycle = cycle
 
     @classmethod
     def build(
@@ -110,8 +111,9 @@ class Hierarchy:
             parts = coarsening.hierarchy(matrix, max_coarse=max_coarse, symmetric=symmetric)
             for A, P, R in parts:
                 if P is not None and R is not None:
-                    tensors = [_tensor(m, *place) for m in (A, P, R)]
-                    levels.append(Level(*tensors, smoother.bind(A, tensors[0], symmetric=symmetric)))
+                    tensor = _tensor(A, *place)
+                    relaxation = smoother.bind(A, tensor, symmetric=symmetric)
+                    levels.append(Level(tensor, _tensor(P, *place), _tensor(R, *place), relaxation))
         inverse = torch.from_numpy(_inverse(parts[-1][0], spd=spd, singular=singular))
         table = [(A.shape[0], A.nnz) for A, _, _ in parts]
         return cls(levels, inverse.to(place[1], place[0]), table, cycle)
