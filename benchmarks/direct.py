@@ -1,9 +1,9 @@
 """Sparse direct methods: what does it cost to factor and solve, and how does SciPy's default compare?
 
 -div grad u = f with zero Dirichlet values on n^d interior nodes, and the same with an advection term that
-makes the matrix nonsymmetric ("advection2d"), f random (seed 0). `size` is n, the unknowns per axis. Set-up
-is the assembly of the matrix (ours only: the peers are given it), the ordering and the factorisation. `spsolve`
-cannot be split: all of it counts as solve.
+makes the matrix nonsymmetric ("advection2d"); f random (seed 0). `size` is n, the unknowns per axis. Set-up
+is the assembly of the matrix (ours only: the peers are given it), the ordering and the factorisation.
+`spsolve` cannot be split: all of it counts as solve.
 
     python benchmarks/direct.py --only poisson2d:511
     python benchmarks/direct.py --quick --out direct.jsonl

@@ -27,14 +27,11 @@ class IncompleteLU(Inverse):
         A: one operator on the CPU.
         drop: threshold relative to the column, SuperLU's drop_tol.
         fill: limit on the entries of L and U over those of A, SuperLU's fill_factor.
-        transposed: whether this is M^T.
     """
 
-    def __init__(
-        self, A: LinearOperator, drop: float = 1e-4, fill: float = 10.0, *, transposed: bool = False
-    ) -> None:
+    def __init__(self, A: LinearOperator, drop: float = 1e-4, fill: float = 10.0) -> None:
         super().__init__(A)
-        self._A, self._settings, self._transposed = A, (drop, fill), transposed
+        self._transposed = False
         matrix = cpu_csr(A, "ilu", "chebyshev(), ssor(order='multicolour') or multigrid")
         matrix = sp.csc_array(grounded(matrix, A.nullspace))
         try:
