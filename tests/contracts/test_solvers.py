@@ -30,7 +30,10 @@ from solvus.operators.linear import (
 from solvus.operators.linear.csr import CSR
 from solvus.solvers import Breakdown, LinearSystem, Solver, Status, Stop, solve
 from solvus.solvers.direct import Dense, SuperLU
+from solvus.solvers.fast import FastTransform
 from solvus.solvers.krylov import CG, FGMRES, GMRES, MINRES, BiCGStab, Chebyshev, FlexibleCG
+from solvus.solvers.multigrid import AMG
+from solvus.solvers.stationary import SSOR, GaussSeidel, Jacobi
 
 # --- problems -----------------------------------------------------------------------------------------------
 
@@ -99,6 +102,7 @@ PROBLEMS = {
 _SPD = ("spd_dense", "spd_csr", "diffusion", "batched", "neumann", "islands")
 _SYMMETRIC = (*_SPD, "indefinite")
 _ALL = (*_SYMMETRIC, "nonsymmetric")
+_SINGLE_SPD = tuple(name for name in _SPD if name != "batched")
 _SINGLE = tuple(name for name in _ALL if name != "batched")
 
 
@@ -131,10 +135,12 @@ class Entry:
 
     solver: Solver
     handles: tuple[str, ...]
+    refuses: bool = True  # whether `check` can tell what it does not handle
+    gradients: bool = True  # whether it handles the operators of GRADIENTS
 
     def __str__(self) -> str:
         settings = [f"{f.name}={getattr(self.solver, f.name)}" for f in fields(self.solver)]  # type: ignore[arg-type]
-        changed = [s for s in settings if "scaling" in s]
+        changed = [s for s in settings if "scaling" in s or "multicolour" in s]
         return type(self.solver).__name__ + ("+" if changed else "")
 
 
@@ -154,10 +160,20 @@ SOLVERS = [
     Entry(Chebyshev(scaling), _SPD),
     Entry(SuperLU(), _SINGLE),
     Entry(Dense(), _ALL),
+    Entry(GaussSeidel(), _SINGLE_SPD, refuses=False),
+    Entry(GaussSeidel(order="multicolour"), ("diffusion", "batched", "islands"), refuses=False),
+    Entry(SSOR(1.3), _SINGLE_SPD, refuses=False),
+    Entry(Jacobi(0.8), _SPD[1:], refuses=False),
+    Entry(FastTransform(), ("neumann",), gradients=False),
+    Entry(AMG(), _SINGLE_SPD, refuses=False),
 ]
 PAIRS = [pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in e.handles]
 REJECTED = [
-    pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in _ALL if name not in e.handles
+    pytest.param(e.solver, name, id=f"{e}-{name}")
+    for e in SOLVERS
+    if e.refuses
+    for name in _ALL
+    if name not in e.handles and e.refuses
 ]
 EACH = [pytest.param(e.solver, e.handles, id=str(e)) for e in SOLVERS]
 TIGHT = Stop(rtol=1e-10, max_steps=500)
@@ -266,11 +282,16 @@ def has_no_memory(solver: Solver, name: str) -> None:
     """A solve in between of another matrix changes nothing."""
     problem = system(name)
     first = solve(problem, solver, stop=TIGHT)
-    other = LinearSystem(problem.A * 3.0, problem.b) if name != "batched" else system("spd_csr")
-    try:
-        solve(other, solver, stop=TIGHT, throw=False)
-    except NotSupported:  # a method that wants a plain matrix
-        solve(system("spd_dense"), solver, stop=TIGHT)
+    tripled = LinearSystem(problem.A * 3.0, problem.b)
+    shifted = Diffusion(Grid((6, 5), centring="cell", boundary="neumann"), reaction=1.0)
+    for other in (tripled, system("spd_dense"), LinearSystem(shifted, torch.ones(30, dtype=torch.float64))):
+        try:
+            solve(other, solver, stop=TIGHT, throw=False)
+        except NotSupported:  # nothing of its kind
+            continue
+        break
+    else:
+        pytest.fail("no other problem for this solver")
     assert torch.equal(solve(problem, solver, stop=TIGHT).value, first.value)
 
 
@@ -367,7 +388,11 @@ GRADIENTS = {
     "nonsymmetric": (_skewed, _SKEW),
 }
 GRADIENT_PAIRS = [
-    pytest.param(e.solver, name, id=f"{e}-{name}") for e in SOLVERS for name in GRADIENTS if name in e.handles
+    pytest.param(e.solver, name, id=f"{e}-{name}")
+    for e in SOLVERS
+    if e.gradients
+    for name in GRADIENTS
+    if name in e.handles
 ]
 
 
