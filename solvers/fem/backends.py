@@ -98,7 +98,7 @@ def _solve(ask: _Ask, problem: FemProblem, options: Options | None, rtol: float)
         )
     check_condition(meta["condition"])
     names = ("assemble_s", "setup_s", "solve_s", "iterations", "residual", "reason", "ksp", "pc")
-    stats = {name: meta[name] for name in names} | {"overhead_s": overhead, "data_s": sent - begin}
+    stats = {name: meta[name] for name in names} | {"overhead_s": overhead, "evaluate_s": sent - begin}
     return finish(problem, value, stats)
 
 

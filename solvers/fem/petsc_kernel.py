@@ -85,6 +85,7 @@ def timed_solve(comm, A, b, options, *, rtol, repeats=1):
     """
     x = A.createVecRight()
     setups, solves, entered = [], [], time.perf_counter()
+    meta = {}
     with Options(options) as prefix:
         for run in range(repeats + (repeats > 1)):
             ksp = PETSc.KSP().create(comm)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, final
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import norm, splu
+from scipy.sparse.linalg import norm
 
 from ...operators.linear.errors import NotSupported
-from ..base import Solver, Stop, solve
+from ..base import Solver, Status, Stop, solve
+from ..direct import SuperLU
 from .backends import SolveFailed, check_condition, finish
 from .discrete import Discrete, discretise
 from .lattice import basis, correspondence, lattice_degree, positions
 from .problems import FemProblem
-from .simplex import Floats, Ints
+from .simplex import Floats, Ints, Simplices, nodes
 from .solution import Assembled, FemSolution, check_compatible, imbalance
 
 _ELEMENTS = {
@@ -29,23 +31,25 @@ _ELEMENTS = {
     (3, 1): "ElementTetP1",
     (3, 2): "ElementTetP2",
 }
+_MAX_STEPS = 10_000
 _MESHES = {1: "MeshLine", 2: "MeshTri", 3: "MeshTet"}
 
 
 @final
 @dataclass(frozen=True)
 class ScikitFem:
-    """scikit-fem assembles; SciPy's sparse LU solves, or a solver of ours.
+    """scikit-fem assembles, a solver of ours solves.
 
     Args:
-        solver: method for the free unknowns; None: SuperLU.
+        solver: method for the free unknowns.
         rtol: relative tolerance of `solver`.
 
     Raises:
         NotSupported: scikit-fem is missing, or has no such element (P3 in one and three dimensions).
+        SolveFailed: the solver did not converge, or the matrix is singular.
     """
 
-    solver: Solver | None = None
+    solver: Solver = field(default_factory=SuperLU)
     rtol: float = 1e-10
 
     @property
@@ -71,33 +75,23 @@ class ScikitFem:
         """Return the solution."""
         begin = perf_counter()
         assembled = self.assemble(problem)
-        stats: dict[str, Any] = {"assemble_s": assembled.seconds, "overhead_s": 0.0}
-        stats["data_s"] = perf_counter() - begin - assembled.seconds
         system = assembled.system()
-        if self.solver is not None:
-            result = solve(system, self.solver, stop=Stop(rtol=self.rtol, max_steps=10_000))
-            stats |= {k: result.stats[k] for k in ("setup_s", "solve_s")}
-            stats |= {"iterations": result.steps, "residual": float(result.relative_residual)}
-            return finish(problem, assembled.extend(result.value), stats)
-        free, b = assembled.free, system.b.numpy()
-        matrix = sp.csc_array(assembled.matrix[free][:, free])
-        if system.A.nullspace is not None:  # hold one node; the mean is put right at the end
-            matrix, b, free = matrix[1:][:, 1:].tocsc(), b[1:], free[1:]
-        begin = perf_counter()
-        try:
-            factors = splu(matrix)
-        except RuntimeError as error:
-            raise SolveFailed(f"the matrix is singular ({error}): is k a resonance?") from None
-        middle = perf_counter()
-        x = factors.solve(b)
-        stats |= {"setup_s": middle - begin, "solve_s": perf_counter() - middle, "iterations": 1}
-        scale = max(float(np.linalg.norm(b)), np.finfo(float).tiny)
-        stats["residual"] = float(np.linalg.norm(b - matrix @ x) / scale)
-        check_condition(float(np.linalg.norm(x)) * norm(matrix, np.inf) / scale)
-        value = np.zeros(len(assembled.b))
-        value[assembled.fixed] = assembled.b[assembled.fixed]
-        value[free] = x
-        return finish(problem, value, stats)
+        ready = perf_counter()
+        result = solve(system, self.solver, stop=Stop(rtol=self.rtol, max_steps=_MAX_STEPS), throw=False)
+        if result.status is not Status.CONVERGED:
+            raise SolveFailed(
+                f"{type(self.solver).__name__} ended with {result.status.name}, residual "
+                f"{float(result.relative_residual):.1e} ({result.reason or result.status.advice}): "
+                "loosen rtol or choose another `solver`; a Helmholtz problem may be at a resonance"
+            )
+        scale = float(system.scale())
+        if scale > 0:
+            check_condition(float(result.value.norm()) * norm(assembled.matrix, np.inf) / scale)
+        stats = {name: result.stats[name] for name in ("setup_s", "solve_s")}
+        stats |= {"assemble_s": assembled.seconds, "overhead_s": 0.0}
+        stats |= {"evaluate_s": ready - begin - assembled.seconds}
+        stats |= {"iterations": result.steps, "residual": float(result.relative_residual)}
+        return finish(problem, assembled.extend(result.value), stats)
 
 
 def _skfem() -> Any:
@@ -110,9 +104,38 @@ def _skfem() -> Any:
 
 def _forms(data: Discrete) -> tuple[sp.csr_array, Floats, Ints]:
     """Assemble matrix and load in our numbering; the numbering of scikit-fem's unknowns comes with them."""
-    fem = _skfem()
-    problem, mesh, d = data.problem, data.problem.mesh, data.problem.mesh.dim
-    m, degree = problem.components, problem.degree
+    problem, mesh, m = data.problem, data.problem.mesh, data.problem.components
+    space = _space(mesh, problem.degree, m, _order(data))
+    dofs, fem = space.dofs, _skfem()
+    get = {name: _evaluate(mesh.dim, values, space.bary) for name, values in data.fields.items()}
+    form = _elastic(fem) if problem.kind == "elastic" else _scalar(fem, "k2" in get)
+    source = get.pop("source")
+    A = form.assemble(space.basis, **get).tocoo()
+    b = _load(fem, m).assemble(space.basis, f=source)
+    if data.flux is not None:
+        b = b + _flux(fem, space, data)
+    n = space.basis.N
+    matrix = sp.coo_array((A.data, (dofs[A.row], dofs[A.col])), shape=(n, n)).tocsr()
+    load = np.empty(n)
+    load[dofs] = b
+    return matrix, load, dofs
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """scikit-fem's mesh and basis, and what ties both to our numbering."""
+
+    mesh: Any
+    element: Any
+    basis: Any
+    dofs: Ints  # (N,), our number of their unknowns
+    bary: Floats  # (M, q, d + 1), their quadrature points in our vertex order
+
+
+@functools.lru_cache(maxsize=4)
+def _space(mesh: Simplices, degree: int, m: int, order: int) -> _Space:
+    fem, d = _skfem(), mesh.dim
     if (d, degree) not in _ELEMENTS:
         raise NotSupported(
             f"scikit-fem has no Lagrange element of degree {degree} in {d} dimensions: use FEniCS"
@@ -120,28 +143,18 @@ def _forms(data: Discrete) -> tuple[sp.csr_array, Floats, Ints]:
     element = getattr(fem, _ELEMENTS[d, degree])()
     theirs = getattr(fem, _MESHES[d])(mesh.points.T.copy(), mesh.cells.T.copy())
     full = fem.ElementVector(element, d) if m > 1 else element
-    cells = fem.Basis(theirs, full, intorder=_order(data))
+    cells = fem.Basis(theirs, full, intorder=order)
     local = correspondence(mesh.cells, theirs.t.T, degree, _indices(element, degree))
-    numbers = np.take_along_axis(data.nodes, local, axis=1)  # (M, n), our nodes of their local nodes
+    numbers = np.take_along_axis(
+        nodes(mesh, degree)[0], local, axis=1
+    )  # (M, n), our nodes of their local nodes
     dofs = np.empty(cells.N, dtype=np.int64)
     dofs[cells.element_dofs.T.reshape(len(numbers), -1, m)] = numbers[..., None] * m + np.arange(m)
     place = positions(mesh.cells, theirs.t.T)
     at = np.broadcast_to(_barycentric(cells.X)[None], (len(place), cells.X.shape[1], d + 1))
     ours = np.empty_like(at)
     np.put_along_axis(ours, np.broadcast_to(place[:, None], at.shape), at, axis=2)
-    get = {name: _evaluate(d, values, ours) for name, values in data.fields.items()}
-    forms = _elastic(fem) if problem.kind == "elastic" else _scalar(fem, "k2" in get)
-    source = get.pop("source")
-    A = forms.assemble(cells, **get)
-    b = _load(fem, m).assemble(cells, f=source)
-    if data.flux is not None:
-        b = b + _flux(fem, theirs, full, data)
-    A = A.tocoo()
-    n = cells.N
-    matrix = sp.coo_array((A.data, (dofs[A.row], dofs[A.col])), shape=(n, n)).tocsr()
-    load = np.empty(n)
-    load[dofs] = b
-    return matrix, load, dofs
+    return _Space(theirs, full, cells, dofs, ours)
 
 
 def _order(data: Discrete) -> int:
@@ -194,9 +207,9 @@ def _load(fem: Any, components: int) -> Any:
     return fem.LinearForm(lambda v, w: w["f"] * v)
 
 
-def _flux(fem: Any, theirs: Any, element: Any, data: Discrete) -> Floats:
+def _flux(fem: Any, space: _Space, data: Discrete) -> Floats:
     """Assemble the Neumann load, in scikit-fem's numbering."""
-    flux, mesh = data.flux, data.problem.mesh
+    flux, mesh, theirs = data.flux, data.problem.mesh, space.mesh
     assert flux is not None
     rows = np.stack(
         [np.delete(cell, o) for cell, o in zip(mesh.cells[flux.cells], flux.opposite, strict=True)]
@@ -207,14 +220,15 @@ def _flux(fem: Any, theirs: Any, element: Any, data: Discrete) -> Floats:
     facets = np.empty(len(mesh.boundary), dtype=np.int64)
     facets[known] = outer
     order = np.argsort(facets[number])  # scikit-fem keeps the facets as given
-    side = fem.FacetBasis(theirs, element, facets=facets[number][order], intorder=2 * data.problem.degree + 1)
+    p = data.problem.degree
+    side = fem.FacetBasis(theirs, space.element, facets=facets[number][order], intorder=2 * p + 1)
     corners = mesh.points[mesh.cells[flux.cells[order]]]
     x = np.moveaxis(np.asarray(side.global_coordinates()), 0, -1)  # (F, q, d)
     rest = np.linalg.solve(
         np.swapaxes(corners[:, 1:] - corners[:, :1], 1, 2), np.swapaxes(x - corners[:, :1], 1, 2)
     )
     rest = np.swapaxes(rest, 1, 2)
-    bary = np.concatenate([1 - rest.sum(axis=2, keepdims=True), rest], axis=2)
+    bary: Floats = np.concatenate([1 - rest.sum(axis=2, keepdims=True), rest], axis=2, dtype=np.float64)
     g = _evaluate(mesh.dim, flux.values[order], bary)
     return _load(fem, data.problem.components).assemble(side, f=g)
 

@@ -118,7 +118,7 @@ def _from_grid(grid: Grid) -> Simplices:
         fixed.append("obstacle")
     mesh = grid_mesh(grid)
     out = _from_mesh(mesh, tuple(fixed))
-    removed = mesh.point_data.get("unknown", np.zeros(0)) < 0
+    removed = np.asarray(mesh.point_data.get("unknown", np.zeros(0, dtype=np.int64)), np.int64) < 0
     for name in out.fixed:
         removed[out.facets[name]] = False
     if removed.any():

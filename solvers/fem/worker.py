@@ -86,8 +86,10 @@ def _environment(interpreter: str, ranks: int, folder: Path) -> dict[str, str]:
     return env
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], owner: int) -> None:
     """End a process with everything it started: politely if it is idle, else by force."""
+    if os.getpid() != owner:  # a fork of the process that started it
+        return
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
@@ -100,6 +102,11 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.stdout is not None:
         with contextlib.suppress(OSError):
             process.stdout.close()
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listen(stream: Any, lines: queue.Queue[str | None]) -> None:
@@ -129,7 +136,7 @@ class _Process:
                 start_new_session=True,
             )
         threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
-        self.close = weakref.finalize(self, _end, self.process)
+        self.close = weakref.finalize(self, _end, self.process, os.getpid())
 
     def send(self, message: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -178,12 +185,13 @@ class FenicsWorker:
         self.interpreter = interpreter or find_interpreter().interpreter
         self.ranks, self.timeout = ranks, timeout
         self.info: dict[str, Any] = {}
+        self._last_words = ""
         self._script = script
         self._folder = _scratch()
         self._running: _Process | None = None
         self._count = 0
         self._lock = threading.Lock()
-        self._clean = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._clean = weakref.finalize(self, _remove, self._folder, os.getpid())
 
     @property
     def pid(self) -> int | None:

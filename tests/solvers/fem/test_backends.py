@@ -118,9 +118,19 @@ def assert_order(backend, make, exact, degree, bound):
     assert abs(np.log2(errors[0] / errors[1]) - (degree + 1)) < 0.2, errors
 
 
-@pytest.mark.parametrize("degree", [1, 2, 3])
-@pytest.mark.parametrize("make", list(EXACT), ids=lambda f: f.__name__)
-@pytest.mark.parametrize("backend", BACKENDS)
+# dolfinx compiles a form for each, so it takes the whole table for two problems and degree 2 of the others
+ORDERS = [
+    pytest.param(
+        *backend.values, make, degree, id=f"{backend.id}-{make.__name__}-P{degree}", marks=backend.marks
+    )
+    for backend in BACKENDS
+    for make in EXACT
+    for degree in (1, 2, 3)
+    if backend.id == "scikit-fem" or degree == 2 or make in (with_dirichlet, with_flux)
+]
+
+
+@pytest.mark.parametrize(("backend", "make", "degree"), ORDERS)
 def test_order(backend, make, degree):
     exact, bounds = EXACT[make]
     assert_order(backend, make, exact, degree, bounds[degree])
@@ -170,7 +180,7 @@ def problems(dim):
     vector = lambda x: np.stack([np.sin(x[:, 0] + k * x[:, -1]) for k in range(dim)], axis=1)  # noqa: E731
     per_cell = 0.1 + np.random.default_rng(0).random(mesh.n_cells)
     out = []
-    for degree in {1: (1, 2), 2: (1, 2, 3), 3: (1, 2)}[dim]:
+    for degree in {1: (2,), 2: (1, 3), 3: (2,)}[dim]:
         data = (mesh, f, {"left": wave}, {"rest": f}, degree)
         out.append(VariableDiffusion(*data, coefficient=coefficient))
         out.append(VariableDiffusion(*data, coefficient=per_cell))
@@ -339,6 +349,11 @@ def test_own_solver_in_scikit_fem():
     assert own.stats["residual"] <= 1e-10
 
 
+def test_own_solver_that_fails():
+    with pytest.raises(SolveFailed, match=r"CG ended with BREAKDOWN, .*choose another `solver`"):
+        ScikitFem(CG(), rtol=1e-18).solve(with_flux(10, 2))
+
+
 def test_scikit_fem_says_what_it_lacks(monkeypatch):
     with pytest.raises(NotSupported, match="no Lagrange element of degree 3 in 3 dimensions: use FEniCS"):
         ScikitFem().assemble(Poisson(Grid((3, 3, 3)), degree=3))
@@ -354,7 +369,7 @@ def test_resonance_is_not_hidden(backend):
 
     K, shifted = (to_scipy(matrix(k).A).toarray() for k in (0.0, 1.0))
     k = eigh(K, K - shifted, eigvals_only=True)[0] ** 0.5
-    with pytest.raises(SolveFailed, match=r"the matrix is singular.*is k a resonance"):
+    with pytest.raises(SolveFailed, match="resonance"):
         backend.solve(Helmholtz(Grid((3, 3)), 1.0, wavenumber=k))
 
 
