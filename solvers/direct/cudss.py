@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +85,11 @@ class _CuDSSInverse(Inverse):
         matrix = grounded(host_csr(A, "CuDSS", "Dense()"), A.nullspace)
         csr = sparse(matrix, tags=(), device=A.device)
         index = (csr.crow.to(torch.int32), csr.col.to(torch.int32))
-        self._matrix = torch.sparse_csr_tensor(*index, csr.values, size=A.shape, device=A.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            self._matrix = torch.sparse_csr_tensor(
+                *index, csr.values, size=A.shape, device=A.device, check_invariants=False
+            )
         self._width, self._solver, self._release = 0, None, None
         self._prepare(1)
 
@@ -107,10 +111,9 @@ class _CuDSSInverse(Inverse):
         self._solver = package.DirectSolver(self._matrix, self._b.mT, options=options, execution=execution)
         self._release = weakref.finalize(self, self._solver.free)
         self._solver.plan()
-        info = self._solver.factorize()
-        pivots = int(np.asarray(info.num_pivots)) if not self._A.positive_definite else 0
-        if pivots and not bool(torch.isfinite(self._solver.solve()).all()):
-            raise SingularMatrix("CuDSS", f"the matrix is singular ({pivots} pivots were replaced)")
+        failed = int(self._solver.factorize().info)
+        if failed:
+            raise SingularMatrix("CuDSS", f"the matrix is singular or not positive definite (info {failed})")
         self._width = width
 
     def apply(self, x: Tensor, out: Tensor) -> None:

@@ -1,7 +1,7 @@
 import builtins
 import gc
-import importlib
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pypardiso
@@ -23,7 +23,7 @@ from solvus.operators.linear import (
     to_scipy,
 )
 from solvus.solvers import CG, LinearSystem, Status, Stop, solve
-from solvus.solvers.direct import CuDSS, Dense, Direct, Pardiso, SingularMatrix, SuperLU
+from solvus.solvers.direct import CuDSS, Dense, Direct, Pardiso, SingularMatrix, SuperLU, cudss
 
 METHODS = [SuperLU(), Pardiso(), Dense()]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
@@ -309,7 +309,68 @@ def test_cudss_off_the_gpu_and_without_nvmath_is_named(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(NotSupported, match="this operator is on cpu: move it"):
         CuDSS().factorize(grid())
-    module = importlib.import_module("solvus.solvers.direct.cudss")
     without(monkeypatch, "nvmath")
     with pytest.raises(NotSupported, match=r"nvmath-python and nvidia-cudss.*solvus\[cuda\]"):
-        module._package()
+        cudss._package()
+
+
+class PretendedCuDSS:
+    """The documented interface of nvmath.sparse.advanced, on the CPU: rules checked, results exact."""
+
+    def __init__(self, calls: list[str], info: int = 0) -> None:
+        self.DirectSolverMatrixType = SimpleNamespace(SPD="spd", SYMMETRIC="symmetric", GENERAL="general")
+        self.DirectSolverOptions = lambda **options: options
+        self.HybridMemoryModeOptions = lambda **options: options
+        self.ExecutionCUDA = lambda **options: options
+
+        class DirectSolver:
+            def __init__(self, a, b, *, options, execution) -> None:
+                assert a.crow_indices().dtype == a.col_indices().dtype == torch.int32
+                assert b.stride(0) == 1, "right-hand sides must be column-major"
+                assert b.stride(1) >= b.shape[0]
+                assert not execution["hybrid_memory_mode_options"]["hybrid_memory_mode"]
+                self.a, self.b = a, b
+                calls.append(f"{options['sparse_system_type']} {b.shape[1]}")
+
+            def plan(self) -> None:
+                calls.append("plan")
+
+            def factorize(self) -> SimpleNamespace:
+                assert calls[-1] == "plan"
+                calls.append("factorize")
+                return SimpleNamespace(info=info)
+
+            def solve(self) -> torch.Tensor:
+                calls.append("solve")
+                return torch.linalg.solve(self.a.to_dense(), self.b)
+
+            def free(self) -> None:
+                calls.append("free")
+
+        self.DirectSolver = DirectSolver
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(grid, "spd"), (indefinite, "symmetric"), (nonsymmetric, "general"), (neumann, "spd")]
+)
+def test_cudss_follows_the_documented_interface(make, kind: str, monkeypatch) -> None:
+    """Not run on a GPU here: the calls, their order and their layouts are checked against a stand-in."""
+    calls: list[str] = []
+    monkeypatch.setattr(cudss, "_package", lambda: PretendedCuDSS(calls))
+    monkeypatch.setattr(cudss, "_ready", lambda A: None)
+    A = make()
+    b = torch.randn(3, A.shape[0], dtype=torch.float64)
+    if A.nullspace is not None:
+        b = A.nullspace.project(b)
+    M = CuDSS().factorize(A)
+    assert calls == [f"{kind} 1", "plan", "factorize"]
+    assert float((A @ (M @ b[0]) - b[0]).norm()) <= 1e-10
+    assert float((A @ (M @ b) - b).norm()) <= 1e-10
+    assert calls[3:] == ["solve", "free", f"{kind} 3", "plan", "factorize", "solve"]
+    assert float((A.T @ (M.T @ b) - b).norm()) <= 1e-10
+    monkeypatch.setattr(cudss, "_package", lambda: PretendedCuDSS(calls, info=7))
+    with pytest.raises(SingularMatrix, match=r"not positive definite \(info 7\)"):
+        CuDSS().factorize(A)
+    del M
+    gc.collect()
+    assert calls.count("free") >= 3
