@@ -14,6 +14,8 @@ from .base import SPD, LinearOperator
 from .errors import NonFinite, ShapeMismatch
 from .nullspace import Constants, NullSpace
 
+SLAB = 1 << 19  # unknowns per pass on the CPU
+
 
 @final
 class Diffusion(LinearOperator):
@@ -64,6 +66,7 @@ class Diffusion(LinearOperator):
                 "the reaction must not be negative: for an indefinite shift add `s * Identity` to A"
             )
         self.grid = grid
+        k, c = _collapse(k, grid.dim), _collapse(c, grid.dim)
         self.constant = k.numel() == 1
         self.coefficient = float(k.detach()) if self.constant else None
         self.reaction = float(c.detach()) if c.numel() == 1 else None
@@ -104,24 +107,42 @@ class Diffusion(LinearOperator):
         return out
 
     def _apply(self, u: Tensor, y: Tensor) -> Tensor:
-        torch.mul(u, self.diag, out=y)
-        dim = self.grid.dim
-        for axis in range(dim):
-            a, n = axis - dim, self.grid.shape[axis]
-            t = self.couplings[axis]
-            low, high = u.narrow(a, 0, n - 1), u.narrow(a, 1, n - 1)
-            y_low, y_high = y.narrow(a, 0, n - 1), y.narrow(a, 1, n - 1)
-            if self.constant and t.numel() == 1:
-                y_low.sub_(high, alpha=float(t))
-                y_high.sub_(low, alpha=float(t))
-            else:
-                y_low.addcmul_(t, high, value=-1)
-                y_high.addcmul_(t, low, value=-1)
+        """Write A u into y, slab by slab along the first axis so that on the CPU a slab stays in the cache."""
+        a, n = -self.grid.dim, self.grid.shape[0]
+        rows = n if u.is_cuda else max(1, SLAB * n // max(u.numel(), 1))
+        for start in range(0, n, rows):
+            stop = min(start + rows, n)
+            self._apply_slab(u, y.narrow(a, start, stop - start), start, stop)
+        wrap = self.wraps[0]
+        if wrap is not None:
+            y.narrow(a, 0, 1).addcmul_(wrap, u.narrow(a, n - 1, 1), value=-1)
+            y.narrow(a, n - 1, 1).addcmul_(wrap, u.narrow(a, 0, 1), value=-1)
+        return y
+
+    def _apply_slab(self, u: Tensor, y: Tensor, start: int, stop: int) -> None:
+        """Write rows start to stop of A u into y, without the periodic coupling along the first axis."""
+        dim, n = self.grid.dim, self.grid.shape[0]
+        here = _rows(u, -dim, start, stop)
+        torch.mul(here, _rows(self.diag, -dim, start, stop), out=y)
+        t, end, begin = self.couplings[0], min(stop, n - 1), max(start, 1)
+        _subtract(
+            y.narrow(-dim, 0, end - start), _rows(t, -dim, start, end), _rows(u, -dim, start + 1, end + 1)
+        )
+        _subtract(
+            y.narrow(-dim, begin - start, stop - begin),
+            _rows(t, -dim, begin - 1, stop - 1),
+            _rows(u, -dim, begin - 1, stop - 1),
+        )
+        for axis in range(1, dim):
+            a, m = axis - dim, self.grid.shape[axis]
+            t = _rows(self.couplings[axis], -dim, start, stop)
+            _subtract(y.narrow(a, 0, m - 1), t, here.narrow(a, 1, m - 1))
+            _subtract(y.narrow(a, 1, m - 1), t, here.narrow(a, 0, m - 1))
             wrap = self.wraps[axis]
             if wrap is not None:
-                y.narrow(a, 0, 1).addcmul_(wrap, u.narrow(a, n - 1, 1), value=-1)
-                y.narrow(a, n - 1, 1).addcmul_(wrap, u.narrow(a, 0, 1), value=-1)
-        return y
+                wrap = _rows(wrap, -dim, start, stop)
+                y.narrow(a, 0, 1).addcmul_(wrap, here.narrow(a, m - 1, 1), value=-1)
+                y.narrow(a, m - 1, 1).addcmul_(wrap, here.narrow(a, 0, 1), value=-1)
 
     def _neighbours(self, u: Tensor, axis: int) -> Tensor:
         """Sum of coupling * neighbour along an axis, differentiable."""
@@ -154,6 +175,26 @@ class Diffusion(LinearOperator):
         if self.grid.mask is not None:
             w = w * torch.as_tensor(self.grid.mask, device=self.device)
         return w.expand(self.grid.shape).reshape(-1)
+
+
+def _collapse(t: Tensor, dim: int) -> Tensor:
+    """Return a field of one value as that value, (1,) * dim, so that the fast paths see it."""
+    if t.ndim > dim or t.requires_grad or not _same(t):
+        return t
+    return t.flatten()[:1].reshape((1,) * dim)
+
+
+def _rows(t: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    """Rows start to stop along an axis, or all of a tensor that is broadcast along it."""
+    return t if t.shape[axis] == 1 else t.narrow(axis, start, stop - start)
+
+
+def _subtract(y: Tensor, t: Tensor, u: Tensor) -> None:
+    """y -= t u, with the factor as a number where it is one."""
+    if t.numel() == 1:
+        y.sub_(u, alpha=float(t))
+    else:
+        y.addcmul_(t, u, value=-1)
 
 
 def _field(

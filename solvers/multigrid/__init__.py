@@ -1,7 +1,9 @@
-"""Multigrid: algebraic hierarchies for sparse matrices."""
+"""Multigrid: geometric cycles for diffusion on grids, algebraic hierarchies for sparse matrices."""
 
 from .algebraic import AMG, AlgebraicMultigrid, AMGSettings, amg
 from .coarsening import Coarsening, RugeStuben, SmoothedAggregation, choose_coarsening, rigid_body_modes
+from .deflation import Islands
+from .geometric import Cycle, GeometricMultigrid, Smoothing, multigrid
 from .smoothers import ChebyshevSmoother, DampedJacobi, L1Jacobi, Smoother
 
 __all__ = [
@@ -10,12 +12,17 @@ __all__ = [
     "AlgebraicMultigrid",
     "ChebyshevSmoother",
     "Coarsening",
+    "Cycle",
     "DampedJacobi",
+    "GeometricMultigrid",
+    "Islands",
     "L1Jacobi",
     "RugeStuben",
     "SmoothedAggregation",
     "Smoother",
+    "Smoothing",
     "amg",
     "choose_coarsening",
+    "multigrid",
     "rigid_body_modes",
 ]

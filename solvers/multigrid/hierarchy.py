@@ -1,0 +1,188 @@
+"""Levels of a geometric hierarchy: stencils, transfers and the exact solve at the bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ...meshes.grid import Boundary, Centring, Grid
+from ...operators.linear.diffusion import Diffusion
+from .deflation import Deflation, Islands, find
+from .galerkin import galerkin
+from .stencil import Layout, Stencil, safe_inverse
+from .transfer import LinearTransfer, OperatorTransfer, Transfer
+
+SMALLEST = 2  # an axis with at most this many unknowns is not halved
+
+
+@final
+@dataclass
+class Level:
+    """One level: its operator, and the way to the next one (None at the bottom)."""
+
+    stencil: Stencil
+    transfer: Transfer | None
+    deflation: Deflation | None = None
+
+
+@final
+@dataclass
+class Work:
+    """Padded vectors of one level: two for the solution, one for the right-hand side."""
+
+    x: Tensor
+    y: Tensor
+    b: Tensor
+
+    @classmethod
+    def of(cls, level: Level, batch: tuple[int, ...], like: Tensor) -> Work:
+        """Allocate for vectors (*batch, n), type and device of `like`."""
+        zeros = level.stencil.layout.zeros
+        return cls(*(zeros(batch, like.dtype, like.device) for _ in range(3)))
+
+
+def from_diffusion(A: Diffusion) -> Stencil:
+    """Copy a `Diffusion` into padded stencil form, in its own type."""
+    grid = A.grid
+    layout = Layout(grid.shape, tuple(low is Boundary.PERIODIC for low, _ in grid.boundary))
+    units = [tuple(int(a == axis) for a in range(grid.dim)) for axis in range(grid.dim)]
+    if _rediscretisable(A):
+        sides = {u: -float(t) for u, t in zip(units, A.couplings, strict=True)}
+        return Stencil(layout, float(A.diag), dict(sides), 1 / float(A.diag))
+    batch = tuple(A.batch_shape)
+    centre = layout.zeros(batch, A.dtype, A.device)
+    layout.inside(centre).copy_(A.diag.detach())
+    arrays = {}
+    for axis, (u, t, wrap) in enumerate(zip(units, A.couplings, A.wraps, strict=True)):
+        a, n = axis - grid.dim, grid.shape[axis]
+        w = layout.zeros(batch, A.dtype, A.device)
+        inside = layout.inside(w)
+        inside.narrow(a, 0, n - 1).copy_(-t.detach())
+        if wrap is not None:
+            inside.narrow(a, n - 1, 1).copy_(-wrap.detach())
+            layout.wrap(w)
+        arrays[u] = w
+    return Stencil(layout, centre, dict(arrays), safe_inverse(centre, arrays, layout))
+
+
+def _rediscretisable(A: Diffusion) -> bool:
+    """Whether one number per coupling describes A: then the coarse operator is the same with twice the spacing."""
+    grid = A.grid
+    return (
+        A.constant
+        and A.diag.numel() == 1
+        and not A.batch_shape
+        and all(t.numel() == 1 for t in A.couplings)
+        and grid.centring is Centring.NODE
+        and all(pair == (Boundary.DIRICHLET, Boundary.DIRICHLET) for pair in grid.boundary)
+    )
+
+
+def _halves_evenly(stencil: Stencil) -> bool:
+    return all(n % 2 == 1 and n > SMALLEST for n in stencil.layout.shape)
+
+
+def _twice_the_spacing(stencil: Stencil, coarse: Layout, reaction: float) -> Stencil:
+    assert isinstance(stencil.centre, float)
+    sides = {o: float(w) / 4 for o, w in stencil.sides.items()}
+    centre = (stencil.centre - reaction) / 4 + reaction
+    return Stencil(coarse, centre, dict(sides), 1 / centre)
+
+
+def _with_arrays(stencil: Stencil, like: Tensor) -> Stencil:
+    """Spread a uniform stencil over arrays (couplings to ghosts zero)."""
+    layout = stencil.layout
+    assert isinstance(stencil.centre, float)
+    centre = torch.zeros_like(like)
+    layout.inside(centre).fill_(stencil.centre)
+    arrays = {}
+    for offset, value in stencil.sides.items():
+        w = torch.zeros_like(like)
+        inside = layout.inside(w)
+        inside[tuple(slice(0, n - o) for n, o in zip(layout.shape, offset, strict=True))] = float(value)
+        arrays[offset] = w
+    return Stencil(layout, centre, dict(arrays), safe_inverse(centre, arrays, layout))
+
+
+FLOAT32_QUOTIENT = 1e-5  # islands tied to the rest more weakly than this get lost in float32
+
+
+def build_levels(
+    A: Diffusion, bottom: int, dtype: torch.dtype | None, islands: Islands | None
+) -> tuple[list[Level], torch.dtype]:
+    """Coarsen A until at most `bottom` unknowns are left; stencils are formed in A's type, kept in `dtype`.
+
+    `dtype` None: float32, unless an island of the finest level is too weakly tied for it. Returns the levels and
+    the type of their vectors.
+    """
+    stencil, grid = from_diffusion(A), A.grid
+    levels: list[Level] = []
+    while True:
+        layout = stencil.layout
+        transfer: Transfer | None = None
+        coarse: Stencil | None = None
+        if _size(layout) > bottom and _can_halve(layout):
+            if stencil.uniform and _halves_evenly(stencil):
+                transfer = LinearTransfer(layout)
+                coarse = _twice_the_spacing(stencil, transfer.coarse, A.reaction or 0.0)
+            else:
+                if stencil.uniform:
+                    stencil = _with_arrays(stencil, layout.zeros((), A.dtype, A.device))
+                transfer = OperatorTransfer(stencil, _first(grid))
+                coarse = galerkin(stencil, transfer)
+        deflation = find(stencil, islands) if islands is not None and coarse is not None else None
+        if dtype is None:
+            weak = deflation is not None and deflation.weakest < FLOAT32_QUOTIENT
+            dtype = A.dtype if weak else torch.float32
+        if coarse is None:
+            levels.append(Level(stencil, None))
+            return levels, dtype
+        if isinstance(transfer, OperatorTransfer):
+            transfer.to(dtype)
+        levels.append(Level(_cast(stencil, dtype), transfer, deflation and deflation.to(dtype)))
+        stencil = coarse
+
+
+def _size(layout: Layout) -> int:
+    size = 1
+    for n in layout.shape:
+        size *= n
+    return size
+
+
+def _can_halve(layout: Layout) -> bool:
+    """Periodic axes keep at least three coarse unknowns, so that no two neighbours coincide."""
+    return all(n > (5 if p else SMALLEST) for n, p in zip(layout.shape, layout.periodic, strict=True))
+
+
+def _first(grid: Grid) -> tuple[int, ...]:
+    return tuple(int(low is Boundary.DIRICHLET) for low, _ in grid.boundary)
+
+
+def _cast(stencil: Stencil, dtype: torch.dtype) -> Stencil:
+    if stencil.uniform:
+        return stencil
+    to = lambda t: t.to(dtype)  # noqa: E731
+    sides = {o: to(w) for o, w in stencil.sides.items()}
+    return Stencil(stencil.layout, to(stencil.centre), dict(sides), to(stencil.inverse))
+
+
+def dense_inverse(stencil: Stencil, dtype: torch.dtype, *, device: torch.device, singular: bool) -> Tensor:
+    """Return the (pseudo-)inverse of the bottom operator, (*batch, n, n), computed in float64."""
+    layout = stencil.layout
+    n = _size(layout)
+    wide = _cast(stencil, torch.float64)
+    batch = () if isinstance(wide.centre, float) else tuple(wide.centre.shape[:-1])
+    unit = torch.zeros(n, *batch, layout.total, dtype=torch.float64, device=device)
+    identity = torch.eye(n, dtype=torch.float64, device=device)
+    identity = identity.reshape(n, *(1,) * len(batch), *layout.shape)
+    layout.inside(unit).copy_(identity.expand(n, *batch, *layout.shape))
+    image = wide.apply(unit, torch.zeros_like(unit))
+    matrix = layout.inside(image).reshape(n, *batch, n).movedim(0, -1)
+    matrix = (matrix + matrix.mT) / 2
+    if singular:
+        return torch.linalg.pinv(matrix, hermitian=True, rtol=1e-11).to(dtype)
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrix)).to(dtype)

@@ -1,0 +1,187 @@
+"""Prolongation and restriction between a padded grid and the next coarser one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import combinations, product
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .stencil import Layout, Offset, Stencil
+
+
+class Transfer(ABC):
+    """A prolongation P; restriction is its transpose times a number."""
+
+    coarse: Layout
+
+    @abstractmethod
+    def add_prolonged(self, coarse: Tensor, fine: Tensor, work: Tensor) -> None:
+        """Add P coarse to fine; `work` is a fine vector that may be overwritten."""
+
+    @abstractmethod
+    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
+        """Write the restriction of fine (which may be overwritten) into coarse."""
+
+
+@final
+class LinearTransfer(Transfer):
+    """(Bi-, tri-)linear interpolation on 2^k - 1 points between Dirichlet faces; full weighting down."""
+
+    def __init__(self, fine: Layout) -> None:
+        self.fine = fine
+        self.coarse = Layout(tuple(n // 2 for n in fine.shape), fine.periodic)
+        self._work: list[Tensor] = []
+
+    def _mixed(self, like: Tensor) -> list[Tensor]:
+        """Work arrays halved along axis 0, then along 0 and 1, ...; kept while the batch stays the same."""
+        d, batch = len(self.fine.shape), like.shape[:-1]
+        if not self._work or self._work[0].shape[:-d] != batch:
+            shapes = [(*self.coarse.shape[: k + 1], *self.fine.shape[k + 1 :]) for k in range(d - 1)]
+            self._work = [torch.empty(*batch, *s, dtype=like.dtype, device=like.device) for s in shapes]
+        return self._work
+
+    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
+        """Write P^T fine / 2^dim."""
+        source, d, work = self.fine.inside(fine), len(self.fine.shape), self._mixed(fine)
+        for axis in range(d):
+            target = work[axis] if axis < d - 1 else self.coarse.inside(coarse)
+            a, n = axis - d, source.shape[axis - d]
+            even = source[_every(source, a, 0, n, 2)]
+            torch.add(even.narrow(a, 0, n // 2), even.narrow(a, 1, n // 2), out=target)
+            target.mul_(0.25).add_(source[_every(source, a, 1, n, 2)], alpha=0.5)
+            source = target
+
+    def add_prolonged(self, coarse: Tensor, fine: Tensor, work: Tensor) -> None:
+        """Add the interpolated coarse vector."""
+        source, d, mixed = self.coarse.inside(coarse), len(self.fine.shape), self._mixed(coarse)
+        for axis in reversed(range(d)):
+            a, m = axis - d, source.shape[axis - d]
+            last = axis == 0
+            target = self.fine.inside(fine) if last else mixed[axis - 1]
+            n = target.shape[a]
+            odd, even = target[_every(target, a, 1, n, 2)], target[_every(target, a, 0, n, 2)]
+            if last:
+                odd.add_(source)
+                even.narrow(a, 0, m).add_(source, alpha=0.5)
+                even.narrow(a, 1, m).add_(source, alpha=0.5)
+            else:
+                odd.copy_(source)
+                torch.mul(source, 0.5, out=even.narrow(a, 0, m))
+                even.narrow(a, m, 1).zero_()
+                even.narrow(a, 1, m).add_(source, alpha=0.5)
+            source = target
+
+
+def _every(t: Tensor, axis: int, start: int, stop: int, step: int) -> tuple[slice, ...]:
+    index = [slice(None)] * t.ndim
+    index[axis] = slice(start, stop, step)
+    return tuple(index)
+
+
+@final
+class OperatorTransfer(Transfer):
+    """Interpolation that follows the coefficients (black-box multigrid), in any dimension.
+
+    Every second unknown per axis is a coarse one. The others are filled class by class, those between two
+    coarse ones first: each class solves its row of the operator for the centre, after the couplings along
+    the axes on which it coincides with the coarse grid have been summed up. Restriction is the transpose.
+    Source: Dendy, Black box multigrid, J. Comput. Phys. 48 (1982) 366-386.
+
+    Args:
+        stencil: the fine operator (tensors, not numbers).
+        first: per axis, the index of the first coarse unknown: 1 at a Dirichlet face, else 0.
+    """
+
+    def __init__(self, stencil: Stencil, first: tuple[int, ...]) -> None:
+        self.fine, self.first = stencil.layout, first
+        shape = tuple(len(range(f, n, 2)) for f, n in zip(first, self.fine.shape, strict=True))
+        self.coarse = Layout(shape, self.fine.periodic)
+        dim = len(shape)
+        self.classes: list[tuple[tuple[int, ...], list[tuple[Offset, Tensor]]]] = []
+        for k in range(1, dim + 1):
+            for axes in combinations(range(dim), k):
+                weights = self._weights(stencil, axes)
+                if weights is not None:
+                    self.classes.append((axes, weights))
+
+    def _view(self, flat: Tensor, axes: tuple[int, ...], offset: Offset | None = None) -> Tensor:
+        """View the unknowns of a class (fine along `axes`, coarse along the rest), shifted by an offset."""
+        layout = self.fine
+        start, extent, strides = layout.lead, [], []
+        for axis, (n, s, f) in enumerate(zip(layout.shape, layout.strides, self.first, strict=True)):
+            begin = 1 - f if axis in axes else f
+            extent.append(len(range(begin, n, 2)))
+            strides.append(2 * s)
+            start += begin * s
+        start += 0 if offset is None else layout.distance(offset)
+        return flat.as_strided(
+            (*flat.shape[:-1], *extent), (*flat.stride()[:-1], *strides), flat.storage_offset() + start
+        )
+
+    def _weights(self, stencil: Stencil, axes: tuple[int, ...]) -> list[tuple[Offset, Tensor]] | None:
+        dim = len(self.fine.shape)
+        centre = stencil.centre
+        assert isinstance(centre, Tensor)
+        lumped: dict[Offset, Tensor] = {}
+        for offset in product((-1, 0, 1), repeat=dim):
+            kept = tuple(o if a in axes else 0 for a, o in enumerate(offset))
+            opposite = tuple(-o for o in offset)
+            if offset == (0,) * dim:
+                value = self._view(centre, axes)
+            elif offset in stencil.sides:
+                value = self._view(stencil.sides[offset], axes)  # type: ignore[arg-type]
+            elif opposite in stencil.sides:
+                value = self._view(stencil.sides[opposite], axes, offset)  # type: ignore[arg-type]
+            else:
+                continue
+            lumped[kept] = lumped[kept] + value if kept in lumped else value
+        middle = lumped.pop((0,) * dim)
+        if middle.numel() == 0:
+            return None
+        total = -sum(lumped.values(), start=torch.zeros_like(middle))
+        divisor = torch.where(middle > 0.5 * total, middle, total)
+        scale = torch.where(divisor > 0, -1 / divisor, torch.zeros_like(divisor))
+        return [(offset, (scale * value).contiguous()) for offset, value in lumped.items()]
+
+    def to(self, dtype: torch.dtype) -> OperatorTransfer:
+        """Convert the weights (in place) and return the transfer."""
+        self.classes = [(axes, [(o, w.to(dtype)) for o, w in weights]) for axes, weights in self.classes]
+        return self
+
+    def prolong(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Write P coarse into fine (every unknown is written; ghosts must be zero)."""
+        self._view(fine, ()).copy_(self.coarse.inside(coarse))
+        stage = 0
+        for axes, weights in self.classes:
+            if len(axes) > stage:
+                stage = len(axes)
+                self.fine.wrap(fine)
+            target = self._view(fine, axes)
+            for k, (offset, w) in enumerate(weights):
+                neighbour = self._view(fine, axes, offset)
+                if k == 0:
+                    torch.mul(w, neighbour, out=target)
+                else:
+                    target.addcmul_(w, neighbour)
+        return fine
+
+    def add_prolonged(self, coarse: Tensor, fine: Tensor, work: Tensor) -> None:
+        """Add P coarse to fine."""
+        fine.add_(self.prolong(coarse, work))
+
+    def restrict(self, fine: Tensor, coarse: Tensor) -> None:
+        """Write P^T fine into coarse, overwriting fine."""
+        self.fine.clear_ghosts(fine)
+        stage = len(self.fine.shape)
+        for axes, weights in reversed(self.classes):
+            if len(axes) < stage:
+                stage = len(axes)
+                self.fine.fold(fine)
+            source = self._view(fine, axes)
+            for offset, w in weights:
+                self._view(fine, axes, offset).addcmul_(w, source)
+        self.fine.fold(fine)
+        self.coarse.inside(coarse).copy_(self._view(fine, ()))
