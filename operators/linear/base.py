@@ -124,8 +124,8 @@ class LinearOperator(ABC):
             return self.matvec(other)
         if not isinstance(other, LinearOperator):
             raise NotSupported(
-                f"A @ x takes a torch tensor or a LinearOperator, got {type(other).__name__}: convert it with "
-                "torch.as_tensor(x), or wrap A with `to_scipy_operator(A)`"
+                f"A @ x takes a torch tensor or a LinearOperator, got {type(other).__name__}: convert it "
+                "with torch.as_tensor(x), or wrap A with `to_scipy_operator(A)`"
             )
         from .algebra import Product
 
@@ -152,4 +152,5 @@ class LinearOperator(ABC):
     def __repr__(self) -> str:
         tags = ", ".join(sorted(t.name for t in self.tags)) or "no tags"
         batch = f"{tuple(self.batch_shape)} of " if self.batch_shape else ""
-        return f"{type(self).__name__}({batch}{self.shape[0]} x {self.shape[1]}, {self.dtype}, {self.device}, {tags})"
+        size = f"{batch}{self.shape[0]} x {self.shape[1]}"
+        return f"{type(self).__name__}({size}, {self.dtype}, {self.device}, {tags})"

@@ -107,7 +107,7 @@ class Diffusion(LinearOperator):
         return out
 
     def _apply(self, u: Tensor, y: Tensor) -> Tensor:
-        """Write A u into y, slab by slab along the first axis so that on the CPU a slab stays in the cache."""
+        """Write A u into y, slab by slab along the first axis: on the CPU a slab stays in the cache."""
         a, n = -self.grid.dim, self.grid.shape[0]
         rows = n if u.is_cuda else max(1, SLAB * n // max(u.numel(), 1))
         for start in range(0, n, rows):

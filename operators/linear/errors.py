@@ -1,4 +1,4 @@
-"""Named errors for bad input to operators and systems. Each message says what was given, needed, and to do."""
+"""Named errors for bad input to operators and systems. Messages say what was given, needed, and to do."""
 
 
 class ShapeMismatch(ValueError):

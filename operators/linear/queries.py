@@ -1,4 +1,4 @@
-"""Questions asked of any operator, as free functions: diagonal, sparse matrix, dense matrix, foreign formats."""
+"""Questions asked of any operator, as free functions: diagonal, matrix, foreign formats."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _single(A: LinearOperator) -> None:
 
 
 def to_scipy_operator(A: LinearOperator) -> spla.LinearOperator:
-    """Wrap A, also a preconditioner, as a SciPy `LinearOperator` (usable as `M=` of `scipy.sparse.linalg.cg`).
+    """Wrap A, also a preconditioner, as a SciPy `LinearOperator`, usable as `M=` of `scipy.sparse.linalg.cg`.
 
     NumPy vectors go to A's device and back; `matmat` passes several right-hand sides at once.
     """

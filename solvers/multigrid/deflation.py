@@ -1,8 +1,8 @@
-"""Islands: groups of unknowns that strong couplings hold together and that coarser levels cannot represent.
+"""Islands: groups of unknowns that strong couplings hold together and that coarser levels cannot show.
 
-Where the coefficient jumps by orders of magnitude, constants on such groups are almost null vectors of A. A few
-of them are lost on every coarsening and keep a multigrid cycle from being a good preconditioner. Here they are
-found from the stencil of each level and join its coarse space as columns of an indicator matrix Z.
+Where the coefficient jumps by orders of magnitude, constants on such groups are almost null vectors of A. A
+few of them are lost on every coarsening and keep a multigrid cycle from being a good preconditioner. Here they
+are found from the stencil of each level and join its coarse space as columns of an indicator matrix Z.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Islands:
 class Deflation:
     """Exact solution on the islands of one level, wrapped around its coarse-grid correction.
 
-    With E = Z^T A Z the correction of a residual r becomes Q r + (Id - Q A) C (Id - A Q) r, Q = Z E^-1 Z^T, C the
-    coarse-grid correction: symmetric, and positive definite inside a symmetric cycle. A Z is stored, so that no
-    further product with A is needed. A batch is one block-diagonal problem.
+    With E = Z^T A Z and Q = Z E^-1 Z^T the correction of a residual r becomes Q r + (Id - Q A) C (Id - A Q) r,
+    C the coarse-grid correction: symmetric, and positive definite inside a symmetric cycle. A Z is stored, so
+    that no further product with A is needed. A batch is one block-diagonal problem.
 
     Args:
         Z: (B * total, B * m), block-diagonal indicator matrix.
@@ -101,7 +101,7 @@ def find(stencil: Stencil, islands: Islands) -> Deflation | None:
         edges.add(layout.distance(offset), _rows(w, layout.total))
     samples = [_sample(edges, s, islands) for s in range(edges.centre.shape[0])]
     m = max(E.shape[0] for _, _, E, _ in samples)
-    if m <= 1:
+    if m == 0:
         return None
     Z = sp.block_diag([_widen(Z, m) for Z, _, _, _ in samples], format="csr")
     AZ = sp.block_diag([_widen(AZ, m) for _, AZ, _, _ in samples], format="csr")
@@ -184,6 +184,8 @@ def _sample(edges: Edges, s: int, islands: Islands) -> Found:
     chosen = np.flatnonzero((size >= 2) & (quotient < islands.rayleigh) & (energy > 0))
     if chosen.size > islands.limit:
         chosen = np.sort(chosen[np.argsort(quotient[chosen], kind="stable")[: islands.limit]])
+    if chosen.size == 1:  # one group is what the coarse grid is for
+        chosen = chosen[:0]
     number = np.full(count, -1)
     number[chosen] = np.arange(chosen.size)
     island = number[label]

@@ -35,8 +35,8 @@ class Smoothing:
     """Damped Jacobi sweeps with Chebyshev weights, as many before as after the coarse correction.
 
     Args:
-        sweeps: sweeps before, and after; the weights are the reciprocal roots of the Chebyshev polynomial of that
-            degree on [2 * lower, 2], so the coarse correction takes care of what lies below.
+        sweeps: sweeps before, and after; the weights are the reciprocal roots of the Chebyshev polynomial of
+            that degree on [2 * lower, 2], and the coarse correction takes care of what lies below.
         lower: lower end of the smoothed part of the spectrum of D^-1 A (0 to 2), as a fraction.
     """
 
@@ -55,17 +55,17 @@ class Smoothing:
 class GeometricMultigrid(LinearOperator):
     """One multigrid cycle from a zero guess, as a linear operator ~ A^-1.
 
-    V- and W-cycles are symmetric positive definite; the F-cycle is not symmetric and goes to flexible methods.
+    V- and W-cycles are symmetric positive definite; the F-cycle is not symmetric: for flexible methods.
 
     Args:
         A: a `Diffusion` on a grid of any size, batch, centring, boundary conditions, mask.
         cycle: "V", "W" or "F".
         smoothing: sweeps and weights.
-        dtype: type of the cycle. None: float32, which inside a float64 method halves memory and time, unless the
-            coefficients hold islands so weakly tied to the rest that float32 does not resolve them.
+        dtype: type of the cycle. None: float32, which inside a float64 method halves memory and time, unless
+            the coefficients hold islands so weakly tied to the rest that float32 does not resolve them.
         bottom: solve exactly by a dense inverse from this many unknowns on.
-        branching: how many levels, from the top, a W- or F-cycle visits the next one twice; deeper ones once. Two
-            cost half of a full W-cycle and give nearly its rate.
+        branching: how many levels, from the top, send a W- or F-cycle to the next one twice; deeper ones do so
+            once. Two cost half of a full W-cycle and give nearly its rate.
         islands: how to find the groups to deflate where coefficients jump; None for no deflation.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), sections 2.4, 2.5 and 7.7.
@@ -84,7 +84,8 @@ class GeometricMultigrid(LinearOperator):
     ) -> None:
         if not isinstance(A, Diffusion):
             raise NotSupported(
-                f"geometric multigrid needs a Diffusion on a Grid, got {type(A).__name__}: use amg() for matrices"
+                f"geometric multigrid needs a Diffusion on a Grid, got {type(A).__name__}: "
+                "use amg() for matrices"
             )
         self.cycle = Cycle(cycle)
         tags = frozenset() if self.cycle is Cycle.F else SPD
@@ -121,7 +122,7 @@ class GeometricMultigrid(LinearOperator):
         return out
 
     def _workspace(self, lead: tuple[int, ...]) -> Work:
-        """Return the work vectors of the top level, allocated anew when the leading axes of the vectors change."""
+        """Return the work vectors of the top level, allocated anew when the leading axes change."""
         if not self._work or tuple(self._work[0].b.shape[:-1]) != lead:
             self._work = [Work.of(level, lead, self.inverse) for level in self.levels]
         return self._work[0]

@@ -69,7 +69,7 @@ def from_diffusion(A: Diffusion) -> Stencil:
 
 
 def _rediscretisable(A: Diffusion) -> bool:
-    """Whether one number per coupling describes A: then the coarse operator is the same with twice the spacing."""
+    """Whether one number per coupling describes A: the coarse operator is A with twice the spacing then."""
     grid = A.grid
     return (
         A.constant
@@ -115,8 +115,8 @@ def build_levels(
 ) -> tuple[list[Level], torch.dtype]:
     """Coarsen A until at most `bottom` unknowns are left; stencils are formed in A's type, kept in `dtype`.
 
-    `dtype` None: float32, unless an island of the finest level is too weakly tied for it. Returns the levels and
-    the type of their vectors.
+    `dtype` None: float32, unless an island of the finest level is too weakly tied for it. Returns the levels
+    and the type of their vectors.
     """
     stencil, grid = from_diffusion(A), A.grid
     levels: list[Level] = []

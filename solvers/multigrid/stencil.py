@@ -75,7 +75,7 @@ class Layout:
         return faces
 
     def clear_ghosts(self, flat: Tensor) -> None:
-        """Set all ghosts to zero (what lies before the first and after the last row never holds anything else)."""
+        """Set all ghosts to zero (what lies before the first and after the last row never is anything else)."""
         for n, at in self._faces(flat, shared=True):
             at(n).zero_()
         for _, at in self._faces(flat, shared=False):
@@ -88,7 +88,7 @@ class Layout:
             at(n).copy_(at(0))
 
     def fold(self, flat: Tensor) -> None:
-        """Add the ghosts of periodic axes to the unknowns they stand for, and clear them: the transpose of wrap."""
+        """Add the ghosts of periodic axes to the unknowns they stand for, and clear them: wrap's transpose."""
         for n, at in reversed(self._faces(flat, shared=False)):
             at(n - 1).add_(at(-1))
             at(0).add_(at(n))

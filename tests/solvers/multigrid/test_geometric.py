@@ -1,4 +1,4 @@
-"""Geometric multigrid: symmetric, positive, equivalent to A, at every size, boundary, centring, mask and batch."""
+"""Geometric multigrid: symmetric, positive, equivalent to A, at every size, boundary, mask and batch."""
 
 import numpy as np
 import pytest
