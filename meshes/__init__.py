@@ -1,6 +1,7 @@
 """Grids and meshes."""
 
 from .check import drop_unused, orient
+from .convert import from_arrays, from_dolfinx, from_skfem, to_arrays, to_dolfinx, to_skfem
 from .errors import (
     BadTag,
     DegenerateCells,
@@ -41,10 +42,16 @@ __all__ = [
     "box",
     "disc",
     "drop_unused",
+    "from_arrays",
+    "from_dolfinx",
+    "from_skfem",
     "grid_mesh",
     "l_shape",
     "orient",
     "read_mesh",
     "refine",
+    "to_arrays",
+    "to_dolfinx",
+    "to_skfem",
     "write_mesh",
 ]

@@ -46,7 +46,7 @@ def to_meshio(mesh: Mesh, item: Format, tags: bool) -> meshio.Mesh:
         blocks.append(({1: "vertex", 2: "line", 3: "triangle", 4: "quad"}[rows.shape[1]], rows))
         for name, values in mesh.cell_data.items():  # the tagged parts carry no data of their own
             cell_data[name].append(np.zeros((len(rows), *values.shape[1:]), dtype=values.dtype))
-    typed: Any = [(name, rows.astype(item.integers)) for name, rows in blocks]
+    typed: Any = blocks
     data: Any = cell_data
     out = meshio.Mesh(points, typed, dict(mesh.point_data), data)
     if item.module == "gmsh":

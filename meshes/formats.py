@@ -11,7 +11,6 @@ from .mesh import Mesh
 
 _SIMPLICES = ("line", "triangle", "tetra")
 _ALL = (*_SIMPLICES, "quad", "hexahedron")
-_PLANE_AND_SOLID = ("triangle", "quad", "tetra", "hexahedron")
 
 
 @final
@@ -29,7 +28,6 @@ class Format:
         cell_data: whether they survive as cell data as well.
         tags: "file" where the format holds names itself, "side-car" where a JSON file next to it does.
         coordinates: the least number of coordinates that the format wants.
-        integers: the type of integer that it wants for cells.
         options: for meshio's writer.
     """
 
@@ -42,7 +40,6 @@ class Format:
     cell_data: bool = True
     tags: str = "side-car"
     coordinates: int = 3
-    integers: str = "i8"
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,14 +58,11 @@ FORMATS = {
         Format("medit", (".mesh",), "medit", _ALL),
         Format("abaqus", (".inp",), "abaqus", _ALL),
         Format("netgen", (".vol",), "netgen", _ALL),
-        Format("mdpa", (".mdpa",), "mdpa", _ALL),
         Format("avsucd", (".avs",), "avsucd", _ALL),
-        Format("tecplot", (".dat",), "tecplot", _PLANE_AND_SOLID, mixed=False),
         Format("h5m", (".h5m",), "h5m", _SIMPLICES),
         Format("flac3d", (".f3grid",), "flac3d", ("tetra", "hexahedron")),
         Format("obj", (".obj",), "obj", ("triangle", "quad")),
         Format("off", (".off",), "off", ("triangle",)),
-        Format("ply", (".ply",), "ply", ("triangle", "quad"), integers="i4"),
     )
 }  # fmt: skip
 
@@ -76,26 +70,29 @@ FORMATS = {
 REFUSED = {
     "ansys": "shares .msh with Gmsh and loses tags",
     "cgns": "writes files with triangles, quads or hexahedra that cannot be read back",
-    "dolfin-xml": "writes files with tetrahedra, or with data, that cannot be read back",
+    "dolfin-xml": "is a legacy format, and files with data cannot be read back",
     "exodus": "needs netCDF4, which is not among the dependencies",
     "gmsh-ascii": "writes text files with data that cannot be read back; 'gmsh' is the binary kind",
     "gmsh41": "needs the geometry's entities as soon as there are two cell types; 'gmsh' (2.2) does not",
     "hmf": "is private to meshio, and loses cells of different types",
+    "mdpa": "has a reader that never ends on files that are cut short",
     "nastran": "rounds coordinates to 12 digits",
     "neuroglancer": "rounds coordinates to single precision",
     "permas": "has no lines",
+    "ply": "has a reader that never ends on files that are cut short",
     "stl": "renumbers the points, and knows triangles only",
     "su2": "fails on surfaces, and on the boundary markers that SU2 needs",
     "svg": "can be written only",
+    "tecplot": "has a reader that never ends on files that are cut short, and loses mixed cells",
     "tetgen": "is spread over two files, and does not end for some meshes",
     "ugrid": "writes files that cannot be read back",
     "wkt": "renumbers the points, and knows triangles only",
 }
 _REFUSED_EXTENSIONS = {
     ".cgns": "cgns", ".xml": "dolfin-xml", ".e": "exodus", ".exo": "exodus", ".ex2": "exodus", ".hmf": "hmf",
-    ".bdf": "nastran", ".fem": "nastran", ".nas": "nastran", ".post": "permas", ".dato": "permas",
-    ".stl": "stl", ".su2": "su2", ".svg": "svg", ".ele": "tetgen", ".node": "tetgen", ".ugrid": "ugrid",
-    ".wkt": "wkt",
+    ".mdpa": "mdpa", ".bdf": "nastran", ".fem": "nastran", ".nas": "nastran", ".post": "permas",
+    ".dato": "permas", ".ply": "ply", ".stl": "stl", ".su2": "su2", ".svg": "svg", ".dat": "tecplot",
+    ".tec": "tecplot", ".ele": "tetgen", ".node": "tetgen", ".ugrid": "ugrid", ".wkt": "wkt",
 }  # fmt: skip
 
 

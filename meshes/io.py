@@ -95,7 +95,7 @@ def read_mesh(path: str | os.PathLike[str], *, file_format: str | None = None) -
     except (Exception, SystemExit) as error:  # the readers fail with whatever they trip over
         if isinstance(error, MeshReadError):
             raise
-        cause = f"{type(error).__name__}: {error}".rstrip(": ")
+        cause = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         raise MeshReadError(
             f"{path.name} could not be read as {item.name} ({cause}): check that the file is complete and is "
             "of this format, name the format with file_format=..., or export it anew as .vtu or binary .msh"
