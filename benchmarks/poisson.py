@@ -38,7 +38,7 @@ from solvus.solvers.preconditioners import chebyshev, ic0, jacobi, ssor
 
 SIZES = {2: (255, 511, 1023, 2047), 3: (31, 63, 127, 255)}
 LARGE = {2: (4095, 8191, 9999), 3: (511,)}
-QUICK = (255, 511, 31, 63)
+QUICK = {2: (255, 511), 3: (31, 63)}
 
 
 def build(n: int, dim: int) -> SystemCase:
@@ -51,7 +51,7 @@ def build(n: int, dim: int) -> SystemCase:
 def cases() -> list[Case]:
     """Return the ladder of sizes in two and three dimensions."""
     return [
-        Case(f"poisson{d}d", n, partial(build, n, d), quick=n in QUICK, large=n in LARGE[d])
+        Case(f"poisson{d}d", n, partial(build, n, d), quick=n in QUICK[d], large=n in LARGE[d])
         for d in (2, 3)
         for n in (*SIZES[d], *LARGE[d])
     ]

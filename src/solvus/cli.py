@@ -236,3 +236,7 @@ def _checks_table(checks: list[Check], device: str) -> Table:
         state = "[green]ok[/]" if c.passed else "[red]failed[/]"
         table.add_row(c.solver, state, f"{c.residual:.1e}", seconds(c.seconds), escape(c.detail))
     return table
+
+
+if __name__ == "__main__":
+    app()

@@ -34,7 +34,7 @@ def test_level(record):
 
 def test_what_missed_the_tolerance_is_no_rival(record):
     fast_but_wrong = record("cg", "scipy", 0.01, converged=False, reason="missed", residual=1e-3)
-    assert verdict_of([record("a", "solvus", 1.0), fast_but_wrong]).endswith("No peer reached this accuracy.")
+    assert verdict_of([record("a", "solvus", 1.0), fast_but_wrong]).endswith("No peer has a result here.")
 
 
 def test_compared_where_both_sides_have_a_result_at_the_tightest_tolerance(record):
@@ -51,9 +51,7 @@ def test_with_errors_methods_are_ranked_at_the_error_that_every_package_reached(
     darcy = next(g for g in group_records(records) if g.problem == "darcy")
     found = rank(darcy)
     assert [s.package for s in found.standings] == ["solvus", "dolfinx", "scikit-fem"]
-    assert (
-        "2e\N{NON-BREAKING HYPHEN}3" in found.condition
-    )  # what the network reached, too
+    assert "2e\N{NON-BREAKING HYPHEN}3" in found.condition  # what the network reached, too
     dolfinx = found.standings[1].seconds
     assert 16**2 * 1e-4 < dolfinx < 32**2 * 1e-4  # interpolated between the sizes that bracket 2e-3
 

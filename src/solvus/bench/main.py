@@ -75,7 +75,7 @@ def main(
         chosen,
         used,
         Options(given.device, threads, seconds=given.seconds, seed=given.seed),
-        Settings(given.repeats),
+        Settings(given.repeats or 3, 5.0, 5.0) if given.quick else Settings(given.repeats or 5),
         given.rtol,
         git_commit(Path(sys.argv[0]).resolve().parent),
     )
@@ -100,7 +100,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
         "--only", type=_words, default=[], metavar="PROBLEM[:SIZE],...", help="these cases only"
     )
     parser.add_argument("--methods", type=_words, default=[], metavar="NAME,...", help="these methods only")
-    parser.add_argument("--repeats", type=_positive, default=5, help="timed runs after the warm-up (5)")
+    parser.add_argument("--repeats", type=_positive, help="timed runs after the warm-up (5; 3 if --quick)")
     parser.add_argument("--device", default="cpu", help="torch device (cpu)")
     parser.add_argument("--threads", type=_positive, help="threads for every library (all cores)")
     parser.add_argument(

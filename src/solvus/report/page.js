@@ -5,7 +5,8 @@
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const GLYPH = { circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", "triangle-down": "▼", cross: "✚",
-    star: "★", hexagon: "⬢", pentagon: "⬟", x: "✖" };
+    star: "★", hexagon: "⬢", pentagon: "⬟", x: "✖", "circle-open": "○", "square-open": "□", "diamond-open": "◇",
+    "triangle-up-open": "△", "triangle-down-open": "▽", "star-open": "☆", "hexagon-open": "⬡", "pentagon-open": "⬠" };
 
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const colourOf = (() => {
@@ -109,7 +110,7 @@
     button.className = method.class;
     button.title = `${method.method} (${method.package}): select to hide or show, twice to see it alone`;
     const mark = document.createElement("i"), name = document.createElement("span"), small = document.createElement("small");
-    mark.textContent = GLYPH[method.symbol.replace("-open", "")] || "●";
+    mark.textContent = GLYPH[method.symbol] || GLYPH[method.symbol.replace("-open", "")];
     name.textContent = method.method;
     small.textContent = method.package === "solvus" ? "" : method.package;
     button.append(mark, name, small);

@@ -40,7 +40,7 @@ def verdict(ranking: Ranking) -> str:
     first = f"Fastest: {best.method} ({best.package}), {duration(best.seconds)}."
     if not rivals:
         side = "peer" if best.package == "solvus" else "method of solvus"
-        return f"{first} No {side} reached this accuracy."
+        return f"{first} No {side} has a result here."
     rival = rivals[0]
     factor = rival.seconds / best.seconds if best.seconds > 0 else math.inf
     who = "The fastest peer" if best.package == "solvus" else "The fastest method of solvus"
