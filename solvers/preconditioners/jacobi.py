@@ -38,8 +38,7 @@ class DiagonalInverse(Inverse):
 
     def __init__(self, A: LinearOperator) -> None:
         d = nonzero_diagonal(A)
-        positive = A.positive_definite and bool((d > 0).all())
-        super().__init__(A, SPD if positive else SYMMETRIC)
+        super().__init__(A, SPD if bool((d > 0).all()) else SYMMETRIC)
         self.entries = d.reciprocal()  # (..., n)
 
     def apply(self, x: Tensor, out: Tensor) -> None:
@@ -48,7 +47,7 @@ class DiagonalInverse(Inverse):
 
 
 def jacobi(A: LinearOperator) -> LinearOperator:
-    """Return D^-1, D the diagonal of A: SPD when A is.
+    """Return D^-1, D the diagonal of A: SPD when its entries are positive.
 
     Any device, batched. Of little use on constant coefficients (it only scales), good against rows of
     different size.
