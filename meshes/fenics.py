@@ -10,6 +10,8 @@ The neutral form of a mesh is a dictionary of plain arrays, fit for an .npz file
   part, or (n,) cell numbers where the tag has the dimension of the cells.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping

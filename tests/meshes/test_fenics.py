@@ -1,16 +1,17 @@
-"""Meshes to dolfinx and back, run by an interpreter that has dolfinx (this one, or another in a subprocess)."""
+"""Meshes to dolfinx and back, run in a subprocess by an interpreter that has dolfinx."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mesh_specimens import HEXAHEDRON, QUAD, TETRA, TRIANGLE, assert_same
 
-from solvus.meshes import Mesh, box, fenics, from_arrays, from_dolfinx, to_arrays, to_dolfinx
+from solvus.meshes import Mesh, box, fenics, from_arrays, to_arrays, to_dolfinx
 from solvus.solvers.fem import find_interpreter
 from solvus.solvers.fem.discovery import clean_environment
 
@@ -136,14 +137,40 @@ def test_two_processes_share_the_mesh(name, tmp_path):
         assert sorted(map(list, found)) == parts(mesh, name)
 
 
-def test_in_process_without_dolfinx():
-    try:
-        import dolfinx  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError):
-            to_dolfinx(TRIANGLE)
-        return
-    assert_same(from_dolfinx(to_dolfinx(TRIANGLE)), TRIANGLE, ordered=False)
+IN_PROCESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import meshes
+mesh = meshes.box((2, 3, 1)).with_tags({"half": (3, [0, 5, 7])})
+built = meshes.to_dolfinx(mesh)
+for back in (meshes.from_dolfinx(built), meshes.from_dolfinx(built.mesh, built.tags)):
+    assert np.array_equal(back.points, mesh.points)
+    assert np.array_equal(np.sort(back.simplices), np.sort(mesh.simplices))
+    assert all(np.array_equal(back.tags[name][1], ids) for name, (_, ids) in mesh.tags.items())
+own = meshes.from_dolfinx(built, original_order=False)
+assert np.array_equal(own.points, built.mesh.geometry.x)
+assert np.allclose(own.quality, mesh.quality[built.cell_order])
+assert "torch" not in sys.modules
+"""
+
+
+def test_conversion_in_process(root):
+    python = find_interpreter().interpreter
+    done = subprocess.run(
+        [python, "-I", "-c", IN_PROCESS, str(root)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=clean_environment(python),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_dolfinx_the_import_fails_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match="mpi4py"):
+        to_dolfinx(TRIANGLE)
 
 
 def test_the_file_stands_alone():

@@ -41,7 +41,7 @@ def test_spacing_cells_and_box_agree(shape, centring, data):
     for axis, x in enumerate(grid.axes()):
         assert len(x) == shape[axis]
         np.testing.assert_allclose(np.diff(x), grid.spacing[axis])
-        assert lower[axis] <= x[0] < x[-1] <= upper[axis]
+        assert lower[axis] - 1e-12 <= x[0] < x[-1] <= upper[axis] + 1e-12
         total = grid.cells[axis] * grid.spacing[axis]
         np.testing.assert_allclose(total, upper[axis] - lower[axis])
     assert grid.points().shape == (grid.size, grid.dim)
