@@ -56,7 +56,7 @@ def row_range(n, comm):
     """Return the first row of this rank and of the next one."""
     share, rest = divmod(n, comm.size)
     start = comm.rank * share + min(comm.rank, rest)
-    return start, start + share
+    return start, start + share + (comm.rank < rest)
 
 
 def _largest(comm, seconds):
