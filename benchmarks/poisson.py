@@ -32,8 +32,7 @@ from solvus.solvers.direct import Pardiso, SuperLU
 from solvus.solvers.fast import FastTransform
 from solvus.solvers.fem import BOOMERAMG, GAMG, petsc_solve
 from solvus.solvers.krylov import CG
-from solvus.solvers.multigrid import amg
-from solvus.solvers.multigrid.geometric import multigrid
+from solvus.solvers.multigrid import amg, multigrid
 from solvus.solvers.preconditioners import chebyshev, ic0, jacobi, ssor
 
 SIZES = {2: (255, 511, 1023, 2047), 3: (31, 63, 127, 255)}

@@ -20,8 +20,7 @@ from .solvers.direct import SuperLU
 from .solvers.fast import FastTransform
 from .solvers.fem import discover
 from .solvers.krylov import CG, GMRES, MINRES
-from .solvers.multigrid import amg
-from .solvers.multigrid.geometric import multigrid
+from .solvers.multigrid import amg, multigrid
 from .solvers.preconditioners import ic0, ilu, jacobi
 
 _REQUIRED = ("torch", "numpy", "scipy", "h5py", "meshio", "pyamg", "numba", "safetensors", "typer", "rich")

@@ -19,8 +19,7 @@ from .solvers.auto import Auto
 from .solvers.direct import CuDSS, Dense, Pardiso, SuperLU
 from .solvers.fast import FastTransform, fast_transform
 from .solvers.krylov import CG, GMRES, MINRES, BiCGStab
-from .solvers.multigrid import amg
-from .solvers.multigrid.geometric import multigrid
+from .solvers.multigrid import amg, multigrid
 from .solvers.preconditioners import chebyshev, ic0, identity, ilu, jacobi, ssor
 
 SOLVERS: Final[Mapping[str, Callable[[], Solver]]] = {
