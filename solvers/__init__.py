@@ -5,7 +5,7 @@ from .base import Breakdown, Problem, Result, SolveError, Solver, Status, Stop, 
 from .direct import CuDSS, Dense, Pardiso, SuperLU
 from .fast import FastTransform, fast_transform
 from .krylov import CG, FGMRES, GMRES, MINRES, BiCGStab, Chebyshev, FlexibleCG
-from .multigrid import AMG, AMGSettings, Smoothing, amg, multigrid
+from .multigrid import AMG, AMGSettings
 from .preconditioners import (
     PetscPreconditioner,
     Preconditioner,
@@ -48,13 +48,11 @@ __all__ = [
     "Progress",
     "Result",
     "Richardson",
-    "Smoothing",
     "SolveError",
     "Solver",
     "Status",
     "Stop",
     "SuperLU",
-    "amg",
     "chebyshev",
     "fast_transform",
     "ic0",
@@ -62,7 +60,6 @@ __all__ = [
     "identity",
     "ilu",
     "jacobi",
-    "multigrid",
     "solve",
     "ssor",
     "young_omega",

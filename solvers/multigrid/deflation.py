@@ -98,7 +98,7 @@ def find(stencil: Stencil, islands: Islands) -> Deflation | None:
     edges = Edges(_rows(centre, layout.total), home.long().numpy())
     for offset, w in stencil.sides.items():
         assert isinstance(w, Tensor)
-        edges.add(layout.distance(offset), _rows(w, layout.total))
+        edges.sides.append((layout.distance(offset), _rows(w, layout.total)))
     samples = [_sample(edges, s, islands) for s in range(edges.centre.shape[0])]
     m = max(E.shape[0] for _, _, E, _ in samples)
     if m == 0:
@@ -115,16 +115,26 @@ def find(stencil: Stencil, islands: Islands) -> Deflation | None:
 
 @final
 class Edges:
-    """The couplings of a batch of stencils as lists of pairs i, j with entries a_ij."""
+    """The couplings of a batch of stencils: entry (i, i + distance) is `sides[k][1][sample, i]`."""
 
     def __init__(self, centre: Floats, home: Ints) -> None:
         self.centre, self.home = centre, home
-        self.pairs: list[tuple[Ints, Ints, Floats]] = []  # i (k,), j (k,), a (B, k)
+        self.ghosts = np.flatnonzero(home != np.arange(home.size))
+        self.sides: list[tuple[int, Floats]] = []
 
-    def add(self, distance: int, w: Floats) -> None:
-        """Add the couplings of all unknowns with the one at `distance`."""
-        i = np.flatnonzero((w != 0).any(axis=0) & (self.centre > 0).any(axis=0))
-        self.pairs.append((i, self.home[i + distance], w[:, i]))
+    def of(self, s: int) -> list[tuple[int, Floats]]:
+        """Return (distance d, couplings (total - d,)) of one sample, each pair of unknowns once."""
+        inside = self.centre[s] > 0
+        return [(d, np.where(inside[:-d], w[s, :-d], 0.0)) for d, w in self.sides]
+
+    def shared(self, v: np.ndarray) -> np.ndarray:
+        """Return a vector whose ghosts hold what their unknowns hold."""
+        return v[self.home] if self.ghosts.size else v
+
+    def fold(self, v: Floats) -> None:
+        """Add what stands at ghosts to their unknowns."""
+        np.add.at(v, self.home[self.ghosts], v[self.ghosts])
+        v[self.ghosts] = 0.0
 
 
 def _rows(t: Tensor, total: int) -> Floats:
@@ -153,33 +163,38 @@ def _inverse(E: Floats, m: int) -> Floats:
     return out
 
 
+def _components(strong: NDArray[np.bool_], distances: list[int], edges: Edges) -> tuple[int, Ints]:
+    """Label the unknowns by connected component of the strong couplings."""
+    neighbours = np.arange(strong.shape[0], dtype=np.int32)[:, None] + np.array(distances, dtype=np.int32)
+    columns = edges.home.astype(np.int32)[neighbours[strong]] if edges.ghosts.size else neighbours[strong]
+    pointers = np.zeros(strong.shape[0] + 1, dtype=np.int32)
+    np.cumsum(strong.sum(axis=1), out=pointers[1:])
+    ones = np.ones(columns.size)
+    graph = sp.csr_array((ones, columns, pointers), shape=(strong.shape[0],) * 2)
+    return connected_components(graph, directed=False)
+
+
 def _sample(edges: Edges, s: int, islands: Islands) -> Found:
     """Find the islands of one operator; return Z, A Z, E = Z^T A Z and the smallest Rayleigh quotient."""
-    c = edges.centre[s]
-    total = c.size
-    root = np.sqrt(np.maximum(c, 0))
-    strong_i, strong_j = [], []
+    c, sides = edges.centre[s], edges.of(s)
+    root = edges.shared(np.sqrt(np.maximum(c, 0)))
     slack = c.copy()  # row sums: what ties an unknown to Dirichlet data or a reaction
-    for i, j, entries in edges.pairs:
-        a = entries[s]
-        slack[i] += a  # every i and every j occurs once in a list
-        slack[j] += a
-        strong = np.abs(a) > islands.strength * (root[i] * root[j])
-        strong_i.append(i[strong])
-        strong_j.append(j[strong])
+    strong = np.zeros((c.size, len(sides)), dtype=bool)
+    for k, (d, a) in enumerate(sides):
+        slack[:-d] += a
+        slack[d:] += a
+        np.greater(np.abs(a), islands.strength * (root[:-d] * root[d:]), out=strong[:-d, k])
+    edges.fold(slack)
     slack[np.abs(slack) < 1e-13 * c] = 0.0
-    i, j = np.concatenate(strong_i), np.concatenate(strong_j)
-    graph = sp.coo_array((np.ones(i.size), (i, j)), shape=(total, total))
-    count, label = connected_components(graph.tocsr(), directed=False)
-    size, mass = np.bincount(label, minlength=count), np.bincount(label, c, count)
+    count, label = _components(strong, [d for d, _ in sides], edges)
+    size, mass = np.bincount(label, c > 0, count), np.bincount(label, c, count)
     energy = np.bincount(label, slack, count)
-    cuts = []  # couplings between different groups
-    for i, j, entries in edges.pairs:
-        p, q = label[i], label[j]
-        cut = np.flatnonzero(p != q)
-        p, q, a = p[cut], q[cut], entries[s][cut]
-        energy -= np.bincount(p, a, count) + np.bincount(q, a, count)
-        cuts.append((i[cut], j[cut], p, q, a))
+    shared, cuts = edges.shared(label), []  # couplings between different groups
+    for d, a in sides:
+        i = np.flatnonzero((shared[:-d] != shared[d:]) & (a != 0))
+        p, q, value = shared[i], shared[i + d], a[i]
+        energy -= np.bincount(p, value, count) + np.bincount(q, value, count)
+        cuts.append((i, edges.home[i + d], p, q, value))
     quotient = np.divide(energy, mass, out=np.full(count, np.inf), where=mass > 0)
     chosen = np.flatnonzero((size >= 2) & (quotient < islands.rayleigh) & (energy > 0))
     if chosen.size > islands.limit:
@@ -189,8 +204,8 @@ def _sample(edges: Edges, s: int, islands: Islands) -> Found:
     number = np.full(count, -1)
     number[chosen] = np.arange(chosen.size)
     island = number[label]
-    member = np.flatnonzero(island >= 0)
-    Z = sp.csr_array((np.ones(member.size), (member, island[member])), shape=(total, chosen.size))
+    member = np.flatnonzero((island >= 0) & (c > 0))
+    Z = sp.csr_array((np.ones(member.size), (member, island[member])), shape=(c.size, chosen.size))
     tied = member[slack[member] != 0]
     parts = [(tied, island[tied], slack[tied])]
     for i, j, p, q, a in cuts:  # interior rows of A Z vanish exactly: only couplings across borders count
@@ -200,6 +215,6 @@ def _sample(edges: Edges, s: int, islands: Islands) -> Found:
             parts.append((row[inside], own[inside], -a[inside]))
             parts.append((row[beside], other[beside], a[beside]))
     rows, columns, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    AZ = sp.coo_array((values, (rows, columns)), shape=(total, chosen.size)).tocsr()
+    AZ = sp.coo_array((values, (rows, columns)), shape=(c.size, chosen.size)).tocsr()
     weakest = float(quotient[chosen].min()) if chosen.size else np.inf
     return Z, AZ, (Z.T @ AZ).toarray(), weakest
