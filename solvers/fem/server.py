@@ -10,10 +10,13 @@ Requests are JSON lines on standard input, answers JSON lines on a copy of stand
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
 import platform
+import select
 import sys
 import time
 import traceback
@@ -114,6 +117,27 @@ def answer(comm, request):
     return {"id": request["id"], "ok": True, "arrays": path, "meta": meta, "wall_s": wall}
 
 
+@contextlib.contextmanager
+def mortal(comm):
+    """Let this process end at once when standard input does, for then its client is gone.
+
+    The kernel sends SIGIO, which ends a process by default, even one that is deep inside a library. Nothing
+    else arrives on standard input while a request is carried out.
+    """
+    if comm.rank or not hasattr(os, "O_ASYNC"):
+        yield
+        return
+    flags = fcntl.fcntl(0, fcntl.F_GETFL)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        if select.select([0], [], [], 0)[0]:  # it ended before the signal was asked for
+            os._exit(1)
+        yield
+    finally:
+        fcntl.fcntl(0, fcntl.F_SETFL, flags)
+
+
 def main():
     """Serve until standard input ends or a shutdown is asked for."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -132,7 +156,9 @@ def main():
         request = next_request(comm, sys.stdin)
         if request is None or request["op"] == "shutdown":
             return
-        send(answer(comm, request))
+        with mortal(comm):
+            reply = answer(comm, request)
+        send(reply)
 
 
 if __name__ == "__main__":

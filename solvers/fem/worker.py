@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -27,6 +27,8 @@ from .server import MARK, PROTOCOL
 
 Arrays = Mapping[str, NDArray[Any]]
 _GRACE = 1.0  # seconds for an idle worker to end by itself
+_PREFIX = "solvus-fem-"
+_ABANDONED = 7 * 86400.0  # seconds without a change after which a folder counts as left behind
 _SCRIPT = Path(__file__).with_name("server.py")
 _OWN_FAULTS = {"ValueError": ValueError, "TypeError": TypeError}
 
@@ -57,7 +59,12 @@ def _scratch() -> Path:
     """Return a new private folder, in memory where there is room."""
     shared = Path("/dev/shm")
     roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 << 30
-    return Path(tempfile.mkdtemp(prefix="solvus-fem-", dir=shared if roomy else None))
+    parent = shared if roomy else Path(tempfile.gettempdir())
+    for old in parent.glob(f"{_PREFIX}*"):  # of processes that were killed
+        with contextlib.suppress(OSError):
+            if old.stat().st_uid == os.getuid() and time() - old.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
 
 
 def _command(interpreter: str, script: Path, ranks: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -226,6 +227,55 @@ def kill_while_it_works(worker, times, stop):
             seen.add(pid)
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+CLIENT = """
+import sys
+import numpy as np
+import scipy.sparse as sp
+from solvus.solvers.fem import FenicsWorker, petsc_solve
+from solvus.solvers.fem.worker import Request
+
+line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(300, 300))
+A = sp.csr_array(sp.kron(line, sp.eye_array(300)) + sp.kron(sp.eye_array(300), line))
+worker = FenicsWorker(ranks=int(sys.argv[1]))
+worker.call(Request("info", {}, {}))
+print(worker.pid, flush=True)
+endless = {"ksp_type": "richardson", "pc_type": "none", "ksp_max_it": 10**9, "ksp_rtol": 1e-60}
+endless["ksp_richardson_scale"] = 1e-9
+petsc_solve(A, np.ones(A.shape[0]), endless, worker=worker)
+"""
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended but is not yet collected does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.fenics
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_worker_does_not_outlive_a_client_that_is_killed(ranks):
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, ranks], stdout=subprocess.PIPE, text=True)
+    pid = int(client.stdout.readline())
+    time.sleep(0.7)  # the solve is under way
+    assert client.poll() is None
+    assert alive(pid)
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    for _ in range(100):
+        if not alive(pid):
+            break
+        time.sleep(0.1)
+    gone = not alive(pid)
+    if not gone:
+        os.kill(pid, signal.SIGKILL)
+    assert gone
 
 
 @pytest.mark.fenics
