@@ -12,14 +12,12 @@ is the assembly of the matrix (ours only: the peers are given it), the ordering 
 from __future__ import annotations
 
 from functools import partial
-from time import perf_counter
 
-import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 import torch
 
-from solvus.bench import Case, Method, Options, Outcome, SystemCase, main, ours
+from solvus.bench import Case, Method, SystemCase, main, ours
+from solvus.bench.peers import scipy_spsolve
 from solvus.meshes import Grid
 from solvus.operators.linear import Diffusion, sparse, to_scipy
 from solvus.solvers import LinearSystem
@@ -50,14 +48,6 @@ def cases() -> list[Case]:
     ]
 
 
-def scipy_spsolve(ordering: str, problem: SystemCase, case: Case, options: Options) -> Outcome:
-    """SciPy's `spsolve` with an ordering; COLAMD is its default."""
-    A = sp.csc_array(problem.matrix)
-    begin = perf_counter()
-    x = spla.spsolve(A, problem.rhs, permc_spec=ordering)
-    return Outcome(np.asarray(x), 0.0, perf_counter() - begin, 1, extra={"device": "cpu"})
-
-
 def methods() -> list[Method]:
     """Return our methods, cuDSS where a GPU is, and SciPy's."""
     found = [ours("SuperLU", SuperLU), ours("Pardiso", Pardiso)]
@@ -65,8 +55,8 @@ def methods() -> list[Method]:
         found.append(ours("CuDSS", CuDSS))
     return [
         *found,
-        Method("spsolve", "scipy", partial(scipy_spsolve, "COLAMD")),
-        Method("spsolve MMD", "scipy", partial(scipy_spsolve, "MMD_AT_PLUS_A")),
+        scipy_spsolve(),
+        scipy_spsolve("spsolve MMD", ordering="MMD_AT_PLUS_A"),
     ]
 
 

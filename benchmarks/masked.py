@@ -32,6 +32,7 @@ from solvus.meshes import Grid
 from solvus.operators.linear import Diffusion, to_scipy
 from solvus.solvers import CG, LinearSystem, Solver, Status, Stop, solve
 from solvus.solvers.fast import FastTransform, fast_transform
+from solvus.solvers.multigrid import multigrid
 from solvus.solvers.preconditioners import jacobi
 
 TOLERANCES = (1e-4, 1e-6, 1e-8)
@@ -189,6 +190,7 @@ def methods() -> list[Method]:
     return [
         here("transform", FastTransform, applies=lambda case: case.problem == "box"),
         here("transform-cg", lambda: CG(fast_transform())),
+        here("multigrid-cg", lambda: CG(multigrid())),
         here("cg", CG),
         here("jacobi-cg", lambda: CG(jacobi)),
         foreign("scipy-cg", "scipy", lambda A: None),

@@ -36,6 +36,7 @@ import torch
 from pyamg.gallery import diffusion_stencil_2d, load_example, stencil_grid
 
 from solvus.bench import Case, Method, Options, Outcome, SystemCase, main, ours
+from solvus.bench.peers import on_cpu
 from solvus.operators.linear import SPD, SYMMETRIC, Constants, LinearOperator, sparse
 from solvus.solvers import LinearSystem
 from solvus.solvers.direct import Pardiso, SuperLU
@@ -152,7 +153,7 @@ def scipy_krylov(method: Callable[..., Any], problem: MatrixCase, case: Case, op
         settings |= {"callback_type": "pr_norm", "restart": 50, "maxiter": MAX_STEPS // 50}
     begin = perf_counter()
     x, info = method(A, b, **settings)
-    return cpu(x, 0.0, perf_counter() - begin, steps[0], info == 0)
+    return on_cpu(x, 0.0, perf_counter() - begin, steps[0], info == 0)
 
 
 def pyamg_solve(kind: str, problem: MatrixCase, case: Case, options: Options) -> Outcome:
@@ -177,7 +178,7 @@ def pyamg_solve(kind: str, problem: MatrixCase, case: Case, options: Options) ->
         maxiter=MAX_STEPS,
         residuals=residuals,
     )
-    return cpu(x, ready - begin, perf_counter() - ready, len(residuals) - 1)
+    return on_cpu(x, ready - begin, perf_counter() - ready, len(residuals) - 1)
 
 
 def petsc(settings: dict[str, Any], problem: MatrixCase, case: Case, options: Options) -> Outcome:
@@ -193,14 +194,7 @@ def petsc(settings: dict[str, Any], problem: MatrixCase, case: Case, options: Op
         ranks=options.threads,
         near_nullspace=None if near is None else np.ascontiguousarray(near.T, dtype=np.float64),
     )
-    return cpu(run.value, run.setup_s, run.solve_s, run.iterations, run.converged)
-
-
-def cpu(
-    x: np.ndarray, setup_s: float, solve_s: float, steps: int | None = None, converged: bool | None = None
-) -> Outcome:
-    """Return the outcome of a peer that works on the CPU whatever the device of the others."""
-    return Outcome(x, setup_s, solve_s, steps, converged=converged, extra={"device": "cpu"})
+    return on_cpu(run.value, run.setup_s, run.solve_s, run.iterations, run.converged)
 
 
 def methods() -> list[Method]:

@@ -61,8 +61,11 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
     del latest, iteration  # a method's vectors go before the true residual is computed
     synchronize(x)
     solved = perf_counter()
-    x = problem.finish(samples.restore(x))
-    residual = problem.residual_norm(x)
+    restored = samples.restore(x)
+    x = problem.finish(restored)
+    residual = samples.verified if x is restored else None
+    if residual is None:
+        residual = problem.residual_norm(x)
     # putting x into its normal form may move the residual of a sample that is done by a rounding error
     converged = residual <= torch.where(samples.done, samples.target * (1 + 1e-6), samples.target)
     relative = residual / scale.clamp_min(torch.finfo(residual.dtype).tiny)
@@ -145,6 +148,7 @@ class _Samples:
         self.best = float("inf")
         self.history: list[Tensor] = []
         self.kept: list[tuple[Tensor, Tensor]] = []  # which samples, and their values
+        self.verified: Tensor | None = None  # true residual of x as it is, when the last look found all done
 
     def look(
         self, steps: int, latest: Iterate, norm: Tensor, callback: Callback | None
@@ -174,6 +178,7 @@ class _Samples:
         self.steps = torch.where(good, steps, self.steps)
         self.done = self.done | good
         if bool(self.done.all()):
+            self.verified = None if self.kept else true
             return Status.CONVERGED
         if bool(good.any()):
             self.kept.append((good, x[good]))

@@ -446,13 +446,6 @@ def test_many_spaces_in_turn():
             assert np.array_equal(values.setdefault(n, u), u)
 
 
-@pytest.mark.fenics
-def test_versions_are_told():
-    assert "dolfinx" in fenics().version()
-    assert "PETSc" in fenics().version()
-    assert ScikitFem().version().startswith("scikit-fem ")
-
-
 def test_in_process_needs_dolfinx_here(monkeypatch):
     monkeypatch.setattr(module, "in_process", lambda: Candidate("/here", Rejected("no dolfinx")))
     with pytest.raises(

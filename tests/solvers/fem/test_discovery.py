@@ -4,7 +4,16 @@ import sys
 
 import pytest
 
-from solvus.solvers.fem import FenicsUnavailable, Rejected, Versions, describe, discover, discovery
+from solvus.solvers.fem import (
+    FenicsUnavailable,
+    Rejected,
+    ScikitFem,
+    Versions,
+    describe,
+    discover,
+    discovery,
+    fenics,
+)
 from solvus.solvers.fem import find_interpreter as find
 
 VARIABLE = "SOLVUS_FENICS_PYTHON"
@@ -111,3 +120,10 @@ def test_the_real_one_is_found():
     outcome = find().outcome
     assert isinstance(outcome, Versions)
     assert tuple(map(int, outcome.dolfinx.split(".")[:2])) >= (0, 5)
+
+
+@pytest.mark.fenics
+def test_versions_are_told():
+    assert "dolfinx" in fenics().version()
+    assert "PETSc" in fenics().version()
+    assert ScikitFem().version().startswith("scikit-fem ")
