@@ -2,8 +2,8 @@
 
 from .algebraic import AMG, AlgebraicMultigrid, AMGSettings, amg
 from .coarsening import Coarsening, RugeStuben, SmoothedAggregation, choose_coarsening, rigid_body_modes
-from .deflation import Islands
 from .geometric import Cycle, GeometricMultigrid, Smoothing, multigrid
+from .islands import Islands
 from .smoothers import ChebyshevSmoother, DampedJacobi, L1Jacobi, Smoother
 
 __all__ = [

@@ -15,8 +15,8 @@ from ...operators.linear.base import SPD, LinearOperator
 from ...operators.linear.diffusion import Diffusion
 from ...operators.linear.errors import NotSupported
 from ..preconditioners.base import Preconditioner
-from .deflation import Islands
 from .hierarchy import Work, build_levels, dense_inverse
+from .islands import Islands
 
 _DEFAULT_ISLANDS = Islands()
 
@@ -153,7 +153,8 @@ class GeometricMultigrid(LinearOperator):
         if deflation is None or islands is None:
             level.transfer.add_prolonged(correction, x, y)
         else:
-            x.add_(level.transfer.prolong(correction, y)).add_(deflation.after(islands, y))
+            x.add_(level.transfer.prolong(correction, y))
+            deflation.after(islands, y, x)
         for weight in reversed(self.weights):
             stencil.smooth(b, x, y, weight)
             x, y = y, x

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...meshes.grid import Boundary, Centring, Grid
 from ...operators.linear.diffusion import Diffusion
-from .deflation import Deflation, Islands, find
+from .deflation import Deflation
 from .galerkin import galerkin
+from .islands import Islands, find
 from .stencil import Layout, Stencil, safe_inverse
 from .transfer import LinearTransfer, OperatorTransfer, Transfer
 
@@ -133,16 +134,17 @@ def build_levels(
                     stencil = _with_arrays(stencil, layout.zeros((), A.dtype, A.device))
                 transfer = OperatorTransfer(stencil, _first(grid))
                 coarse = galerkin(stencil, transfer)
-        deflation = find(stencil, islands) if islands is not None and coarse is not None else None
+        found = find(stencil, islands) if islands is not None and coarse is not None else None
         if dtype is None:
-            weak = deflation is not None and deflation.weakest < FLOAT32_QUOTIENT
+            weak = found is not None and found.weakest < FLOAT32_QUOTIENT
             dtype = A.dtype if weak else torch.float32
         if coarse is None:
             levels.append(Level(stencil, None))
             return levels, dtype
         if isinstance(transfer, OperatorTransfer):
             transfer.to(dtype)
-        levels.append(Level(_cast(stencil, dtype), transfer, deflation and deflation.to(dtype)))
+        deflation = None if found is None else Deflation(found, dtype, A.device)
+        levels.append(Level(_cast(stencil, dtype), transfer, deflation))
         stencil = coarse
 
 

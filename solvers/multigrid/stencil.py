@@ -13,8 +13,12 @@ from itertools import product
 from math import prod
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from . import kernels
 
 CHUNK = 1 << 19  # entries per pass on the CPU: what one pass touches fits in the last-level cache
 Offset = tuple[int, ...]
@@ -83,6 +87,8 @@ class Layout:
 
     def wrap(self, flat: Tensor) -> None:
         """Fill the ghosts of periodic axes from the opposite ends."""
+        if not any(self.periodic):
+            return
         for n, at in self._faces(flat, shared=False):
             at(-1).copy_(at(n - 1))
             at(n).copy_(at(0))
@@ -117,6 +123,22 @@ class Stencil:
     centre: Tensor | float
     sides: dict[Offset, Tensor | float]
     inverse: Tensor | float
+    _arrays: tuple[NDArray[np.floating], ...] | None = None
+
+    def compiled(self, like: Tensor) -> tuple[NDArray[np.floating], ...] | None:
+        """Return the arrays that the compiled kernels take (c, w, d, g) where they apply, else None.
+
+        They do for one operator and one vector on the CPU, with coefficients of its type.
+        """
+        if isinstance(self.centre, float) or like.ndim > 1 or like.is_cuda or self.centre.ndim > 1:
+            return None
+        if self._arrays is None:
+            assert isinstance(self.inverse, Tensor)
+            distances = np.array([self.layout.distance(o) for o in self.sides])
+            w = torch.stack([w for w in self.sides.values() if isinstance(w, Tensor)])
+            self.sides = dict(zip(self.sides, w, strict=True))  # views: one copy is enough
+            self._arrays = (self.centre.numpy(), w.numpy(), distances, self.inverse.numpy())
+        return self._arrays
 
     @property
     def uniform(self) -> bool:
@@ -132,6 +154,12 @@ class Stencil:
     def residual(self, b: Tensor, x: Tensor, out: Tensor) -> Tensor:
         """Write b - A x into out; its ghosts hold rubbish when the stencil is uniform."""
         self.layout.wrap(x)
+        arrays = self.compiled(x)
+        if arrays is not None:
+            c, w, d, _ = arrays
+            first, last = self.layout.first, self.layout.last
+            kernels.residual(b.numpy(), x.numpy(), c, w, d, first, last, out.numpy())
+            return out
         for s, e in self.chunks(x):
             self._residual_chunk(b, x, out[..., s:e], s, e)
         return out
@@ -180,6 +208,13 @@ class Stencil:
                     d = self.layout.distance(offset)
                     t.add_(x[..., s + d : e + d], alpha=-g * w).add_(x[..., s - d : e - d], alpha=-g * w)
             self.layout.clear_ghosts(out)
+            return out
+        arrays = self.compiled(x)
+        if arrays is not None:
+            c, w, d, g = arrays
+            first, last = self.layout.first, self.layout.last
+            factor = g.dtype.type(weight)
+            kernels.smooth(b.numpy(), x.numpy(), c, w, d, first, last, g, factor, out.numpy())
             return out
         assert isinstance(self.inverse, Tensor)
         for s, e in self.chunks(x):

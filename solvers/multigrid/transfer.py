@@ -100,26 +100,31 @@ class OperatorTransfer(Transfer):
         shape = tuple(len(range(f, n, 2)) for f, n in zip(first, self.fine.shape, strict=True))
         self.coarse = Layout(shape, self.fine.periodic)
         dim = len(shape)
+        subsets = [axes for k in range(dim + 1) for axes in combinations(range(dim), k)]
+        self._geometry = {axes: self._locate(axes) for axes in subsets}
         self.classes: list[tuple[tuple[int, ...], list[tuple[Offset, Tensor]]]] = []
-        for k in range(1, dim + 1):
-            for axes in combinations(range(dim), k):
-                weights = self._weights(stencil, axes)
-                if weights is not None:
-                    self.classes.append((axes, weights))
+        for axes in subsets[1:]:
+            weights = self._weights(stencil, axes)
+            if weights is not None:
+                self.classes.append((axes, weights))
 
     def _view(self, flat: Tensor, axes: tuple[int, ...], offset: Offset | None = None) -> Tensor:
         """View the unknowns of a class (fine along `axes`, coarse along the rest), shifted by an offset."""
-        layout = self.fine
-        start, extent, strides = layout.lead, [], []
-        for axis, (n, s, f) in enumerate(zip(layout.shape, layout.strides, self.first, strict=True)):
-            begin = 1 - f if axis in axes else f
-            extent.append(len(range(begin, n, 2)))
-            strides.append(2 * s)
-            start += begin * s
-        start += 0 if offset is None else layout.distance(offset)
+        extent, strides, start = self._geometry[axes]
+        start += 0 if offset is None else self.fine.distance(offset)
+        if flat.ndim == 1:
+            return flat.as_strided(extent, strides, flat.storage_offset() + start)
         return flat.as_strided(
             (*flat.shape[:-1], *extent), (*flat.stride()[:-1], *strides), flat.storage_offset() + start
         )
+
+    def _locate(self, axes: tuple[int, ...]) -> tuple[Offset, Offset, int]:
+        """Return extent, strides and start of the unknowns of a class in the flat array."""
+        layout = self.fine
+        begins = [1 - f if axis in axes else f for axis, f in enumerate(self.first)]
+        extent = tuple(len(range(begin, n, 2)) for begin, n in zip(begins, layout.shape, strict=True))
+        start = layout.lead + sum(begin * s for begin, s in zip(begins, layout.strides, strict=True))
+        return extent, tuple(2 * s for s in layout.strides), start
 
     def _weights(self, stencil: Stencil, axes: tuple[int, ...]) -> list[tuple[Offset, Tensor]] | None:
         dim = len(self.fine.shape)
@@ -154,7 +159,7 @@ class OperatorTransfer(Transfer):
     def prolong(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Write P coarse into fine (every unknown is written; ghosts must be zero)."""
         self._view(fine, ()).copy_(self.coarse.inside(coarse))
-        stage = 0
+        stage = 0 if any(self.fine.periodic) else len(self.fine.shape)
         for axes, weights in self.classes:
             if len(axes) > stage:
                 stage = len(axes)
@@ -174,14 +179,16 @@ class OperatorTransfer(Transfer):
 
     def restrict(self, fine: Tensor, coarse: Tensor) -> None:
         """Write P^T fine into coarse, overwriting fine."""
-        self.fine.clear_ghosts(fine)
-        stage = len(self.fine.shape)
+        periodic, stage = any(self.fine.periodic), len(self.fine.shape)
+        if periodic:
+            self.fine.clear_ghosts(fine)
         for axes, weights in reversed(self.classes):
-            if len(axes) < stage:
+            if periodic and len(axes) < stage:
                 stage = len(axes)
                 self.fine.fold(fine)
             source = self._view(fine, axes)
             for offset, w in weights:
                 self._view(fine, axes, offset).addcmul_(w, source)
-        self.fine.fold(fine)
+        if periodic:
+            self.fine.fold(fine)
         self.coarse.inside(coarse).copy_(self._view(fine, ()))
