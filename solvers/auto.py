@@ -48,8 +48,8 @@ class Auto(Solver):
     | larger matrix, any other | `GMRES(ilu())` on the CPU, `GMRES(jacobi)` elsewhere |
     | no matrix at hand | `CG()`, `MINRES()` or `GMRES()` by the tags |
 
-    When the chosen method breaks down on a matrix (say, it was tagged SPD and is not), the solve goes on with
-    pivoted `SuperLU`, from the start.
+    When the chosen method breaks down on a matrix (say, it was tagged SPD and is not), the solve goes
+    on with pivoted `SuperLU`, from the start.
     """
 
     def choose(self, problem: Any) -> Solver:
@@ -62,8 +62,8 @@ class Auto(Solver):
         """
         if not isinstance(problem, LinearSystem):
             raise NotSupported(
-                f"Auto knows methods for a LinearSystem, got {type(problem).__name__}: name the solver, as in "
-                "solve(problem, solver)"
+                f"Auto knows methods for a LinearSystem, got {type(problem).__name__}: name the solver, as "
+                "in solve(problem, solver)"
             )
         A = problem.A
         if isinstance(A, Diffusion):
@@ -103,7 +103,7 @@ class _KeepingAuto(Solver):
 
 
 def _with_backup(solver: Solver, problem: LinearSystem, x: Tensor) -> Iterator[tuple[Iterate, Tensor]]:
-    """Iterate the solver; when it breaks down on a matrix, go on with pivoted LU from the same start.
+    """Iterate the solver; when it breaks down on a matrix, go on with pivoted LU from the start.
 
     The LU trusts no tag: a wrong one is a likely cause.
     """

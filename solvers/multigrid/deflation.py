@@ -17,7 +17,7 @@ from .islands import Found
 class Deflation:
     """Exact solution on the islands of one level, wrapped around its coarse-grid correction.
 
-    With E = Z^T A Z and Q = Z E^-1 Z^T the correction of a residual r becomes Q r + (Id - Q A) C (Id - A Q) r,
+    With E = Z^T A Z, Q = Z E^-1 Z^T the correction of a residual r becomes Q r + (Id - Q A) C (Id - A Q) r,
     C the coarse-grid correction: symmetric, and positive definite inside a symmetric cycle. A Z is stored, so
     that no further product with A is needed. A batch is one block-diagonal problem.
 

@@ -62,10 +62,10 @@ class GeometricMultigrid(LinearOperator):
         cycle: "V", "W" or "F".
         smoothing: sweeps and weights.
         dtype: type of the cycle. None: float32, which inside a float64 method halves memory and time, unless
-            the coefficients hold islands so weakly tied to the rest that float32 does not resolve them.
+            islands are too weakly tied to the rest for it (batches and other devices; see `hierarchy`).
         bottom: solve exactly by a dense inverse from this many unknowns on.
-        branching: how many levels, from the top, send a W- or F-cycle to the next one twice; deeper ones do so
-            once. Two cost half of a full W-cycle and give nearly its rate.
+        branching: how many levels, from the top, send a W- or F-cycle to the next one twice; deeper ones
+            do so once. Two cost half of a full W-cycle and give nearly its rate.
         islands: how to find the groups to deflate where coefficients jump; None for no deflation.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), sections 2.4, 2.5 and 7.7.

@@ -108,7 +108,7 @@ def _with_arrays(stencil: Stencil, like: Tensor) -> Stencil:
     return Stencil(layout, centre, dict(arrays), safe_inverse(centre, arrays, layout))
 
 
-FLOAT32_QUOTIENT = 1e-5  # islands tied to the rest more weakly than this get lost in float32
+FLOAT32_QUOTIENT = 1e-6  # islands tied to the rest more weakly than this get lost in torch's float32 cycle
 
 
 def build_levels(
@@ -116,8 +116,8 @@ def build_levels(
 ) -> tuple[list[Level], torch.dtype]:
     """Coarsen A until at most `bottom` unknowns are left; stencils are formed in A's type, kept in `dtype`.
 
-    `dtype` None: float32, unless an island of the finest level is too weakly tied for it. Returns the levels
-    and the type of their vectors.
+    `dtype` None: float32; A's type where the cycle runs in torch (batches, other devices) and an island of
+    the finest level is too weakly tied for float32. Returns the levels and the type of their vectors.
     """
     stencil, grid = from_diffusion(A), A.grid
     levels: list[Level] = []
@@ -136,8 +136,9 @@ def build_levels(
                 coarse = galerkin(stencil, transfer)
         found = find(stencil, islands) if islands is not None and coarse is not None else None
         if dtype is None:
+            compiled = A.device.type == "cpu" and not A.batch_shape
             weak = found is not None and found.weakest < FLOAT32_QUOTIENT
-            dtype = A.dtype if weak else torch.float32
+            dtype = A.dtype if weak and not compiled else torch.float32
         if coarse is None:
             levels.append(Level(stencil, None))
             return levels, dtype
@@ -169,7 +170,8 @@ def _cast(stencil: Stencil, dtype: torch.dtype) -> Stencil:
         return stencil
     to = lambda t: t.to(dtype)  # noqa: E731
     sides = {o: to(w) for o, w in stencil.sides.items()}
-    return Stencil(stencil.layout, to(stencil.centre), dict(sides), to(stencil.inverse))
+    sums = to(stencil.row_sums()) if dtype != stencil.dtype else None
+    return Stencil(stencil.layout, to(stencil.centre), dict(sides), to(stencil.inverse), sums)
 
 
 def dense_inverse(stencil: Stencil, dtype: torch.dtype, *, device: torch.device, singular: bool) -> Tensor:

@@ -114,13 +114,14 @@ def _sample(
     slack[np.abs(slack) < 1e-13 * c] = 0.0
     i, j, a = kernels.cut_couplings(c, w, distances, home, root)
     total = c.size
-    size, mass = np.bincount(root, c > 0, total), np.bincount(root, c, total)
-    energy = np.bincount(root, slack, total)
-    energy -= np.bincount(root[i], a, total) + np.bincount(root[j], a, total)
-    quotient = np.divide(energy, mass, out=np.full(total, np.inf), where=mass > 0)
-    chosen = np.flatnonzero((size >= 2) & (quotient < islands.rayleigh) & (energy > 0))
+    size, mass, energy = kernels.measure_components(c, slack, root, i, j, a)
+    groups = np.flatnonzero(size >= 2)
+    quotient = energy[groups] / mass[groups]
+    good = (quotient < islands.rayleigh) & (quotient > 0)
+    chosen, quotient = groups[good], quotient[good]
     if chosen.size > islands.limit:
-        chosen = np.sort(chosen[np.argsort(quotient[chosen], kind="stable")[: islands.limit]])
+        kept = np.sort(np.argsort(quotient, kind="stable")[: islands.limit])
+        chosen, quotient = chosen[kept], quotient[kept]
     if chosen.size == 1:  # one group is what the coarse grid is for
         chosen = chosen[:0]
     number = np.full(total, -1)
@@ -140,4 +141,4 @@ def _sample(
     E = np.bincount(island[rows[touched]] * m + which[touched], values[touched], m * m).reshape(m, m)
     ZT = sp.coo_array((np.ones(member.size), (island[member], member)), shape=(m, total)).tocsr()
     AZT = sp.coo_array((values, (which, rows)), shape=(m, total)).tocsr()
-    return ZT, AZT, E, float(quotient[chosen].min()) if m else np.inf
+    return ZT, AZT, E, float(quotient.min()) if m else np.inf

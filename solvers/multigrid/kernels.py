@@ -17,37 +17,38 @@ BLOCK = 1024  # entries whose terms are summed before the next ones: they stay i
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def residual(b, x, c, w, d, first, last, out):  # type: ignore[no-untyped-def]
-    """out = b - A x on [first, last): A has diagonal c, couplings w[k, i] of i with i + d[k]."""
+def residual(b, x, r, w, d, first, last, out):  # type: ignore[no-untyped-def]
+    """out = b - A x on [first, last): A has row sums r, couplings w[k, i] of i with i + d[k]."""
     for s in range(first, last, BLOCK):
         n = min(BLOCK, last - s)
-        _residual_block(b, x, c, w, d, s, n, out[s : s + n])
+        _residual_block(b, x, r, w, d, s, n, out[s : s + n])
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def smooth(b, x, c, w, d, first, last, g, weight, out):  # type: ignore[no-untyped-def]
+def smooth(b, x, r, w, d, first, last, g, weight, out):  # type: ignore[no-untyped-def]
     """out = x + weight g (b - A x) on [first, last), A as in `residual`."""
     t = np.empty(BLOCK, dtype=x.dtype)
     for s in range(first, last, BLOCK):
         n = min(BLOCK, last - s)
-        _residual_block(b, x, c, w, d, s, n, t)
+        _residual_block(b, x, r, w, d, s, n, t)
         xs, gs, o = x[s : s + n], g[s : s + n], out[s : s + n]
         for i in range(n):
             o[i] = xs[i] + weight * gs[i] * t[i]
 
 
 @numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")
-def _residual_block(b, x, c, w, d, s, n, t):  # type: ignore[no-untyped-def]
-    # slices counted from 0 let the compiler use vector instructions
-    bs, xs, cs = b[s : s + n], x[s : s + n], c[s : s + n]
+def _residual_block(b, x, r, w, d, s, n, t):  # type: ignore[no-untyped-def]
+    # Differences, not a_ii x_i: where a vector is nearly constant nothing cancels, and no rounding error of
+    # the row sum acts like a wrong tie. Slices counted from 0 let the compiler use vector instructions.
+    bs, xs, rs = b[s : s + n], x[s : s + n], r[s : s + n]
     for i in range(n):
-        t[i] = bs[i] - cs[i] * xs[i]
+        t[i] = bs[i] - rs[i] * xs[i]
     for k in range(d.size):
         j = d[k]
         up, down = w[k, s : s + n], w[k, s - j : s - j + n]
         after, before = x[s + j : s + j + n], x[s - j : s - j + n]
         for i in range(n):
-            t[i] -= up[i] * after[i] + down[i] * before[i]
+            t[i] -= up[i] * (after[i] - xs[i]) + down[i] * (before[i] - xs[i])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -124,3 +125,25 @@ def cut_couplings(c, w, d, home, root):  # type: ignore[no-untyped-def]
                     left[count], right[count], values[count] = i, home[i + d[k]], w[k, i]
                 count += 1
     return left, right, values
+
+
+@numba.njit(cache=True, nogil=True)
+def measure_components(c, slack, root, i, j, a):  # type: ignore[no-untyped-def]
+    """Return per root the unknowns, 1.D 1 and 1.A 1 of its component; (i, j, a): the cut couplings."""
+    size, mass, energy = np.zeros(c.size, np.int64), np.zeros(c.size), np.zeros(c.size)
+    for k in range(c.size):
+        if c[k] > 0.0:
+            size[root[k]] += 1
+            mass[root[k]] += c[k]
+            energy[root[k]] += slack[k]
+    for k in range(a.size):
+        energy[root[i[k]]] -= a[k]
+        energy[root[j[k]]] -= a[k]
+    return size, mass, energy
+
+
+@numba.njit(cache=True, nogil=True)
+def scale(b, g, weight, out):  # type: ignore[no-untyped-def]
+    """out = weight g b."""
+    for i in range(b.size):
+        out[i] = weight * g[i] * b[i]

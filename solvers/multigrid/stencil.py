@@ -79,7 +79,7 @@ class Layout:
         return faces
 
     def clear_ghosts(self, flat: Tensor) -> None:
-        """Set all ghosts to zero (what lies before the first and after the last row never is anything else)."""
+        """Set all ghosts to zero (what lies before the first and after the last row always is)."""
         for n, at in self._faces(flat, shared=True):
             at(n).zero_()
         for _, at in self._faces(flat, shared=False):
@@ -94,7 +94,7 @@ class Layout:
             at(n).copy_(at(0))
 
     def fold(self, flat: Tensor) -> None:
-        """Add the ghosts of periodic axes to the unknowns they stand for, and clear them: wrap's transpose."""
+        """Add the ghosts of periodic axes to the unknowns they stand for, and clear them (wrap's transpose)."""
         for n, at in reversed(self._faces(flat, shared=False)):
             at(n - 1).add_(at(-1))
             at(0).add_(at(n))
@@ -117,16 +117,32 @@ class Stencil:
         centre: diagonal, a float or (*batch, total) with zeros at ghosts.
         sides: {offset: coupling}, one of each opposite pair; couplings as `centre`.
         inverse: 1 / D of the smoother, a float or (*batch, total).
+        sums: A 1 from before the stencil was cast to a shorter type; None: to be computed.
     """
 
     layout: Layout
     centre: Tensor | float
     sides: dict[Offset, Tensor | float]
     inverse: Tensor | float
+    sums: Tensor | None = None
     _arrays: tuple[NDArray[np.floating], ...] | None = None
 
+    def row_sums(self) -> Tensor:
+        """Return A 1, (*batch, total), with what is only rounding error set to zero."""
+        assert isinstance(self.centre, Tensor)
+        total = self.centre.clone()
+        for offset, w in self.sides.items():
+            assert isinstance(w, Tensor)
+            d = self.layout.distance(offset)
+            total[..., self.layout.first : self.layout.last] += w[..., self.layout.first : self.layout.last]
+            total[..., self.layout.first : self.layout.last] += w[
+                ..., self.layout.first - d : self.layout.last - d
+            ]
+        rounding = 16 * torch.finfo(total.dtype).eps * self.centre
+        return torch.where((total.abs() <= rounding) | (self.centre == 0), 0.0, total)
+
     def compiled(self, like: Tensor) -> tuple[NDArray[np.floating], ...] | None:
-        """Return the arrays that the compiled kernels take (c, w, d, g) where they apply, else None.
+        """Return the arrays that the compiled kernels take (r, w, d, g) where they apply, else None.
 
         They do for one operator and one vector on the CPU, with coefficients of its type.
         """
@@ -137,8 +153,14 @@ class Stencil:
             distances = np.array([self.layout.distance(o) for o in self.sides])
             w = torch.stack([w for w in self.sides.values() if isinstance(w, Tensor)])
             self.sides = dict(zip(self.sides, w, strict=True))  # views: one copy is enough
-            self._arrays = (self.centre.numpy(), w.numpy(), distances, self.inverse.numpy())
+            sums = self.row_sums() if self.sums is None else self.sums
+            self._arrays = (sums.numpy(), w.numpy(), distances, self.inverse.numpy())
         return self._arrays
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Type of the coefficients; None for numbers."""
+        return self.centre.dtype if isinstance(self.centre, Tensor) else None
 
     @property
     def uniform(self) -> bool:
@@ -156,9 +178,9 @@ class Stencil:
         self.layout.wrap(x)
         arrays = self.compiled(x)
         if arrays is not None:
-            c, w, d, _ = arrays
+            r, w, d, _ = arrays
             first, last = self.layout.first, self.layout.last
-            kernels.residual(b.numpy(), x.numpy(), c, w, d, first, last, out.numpy())
+            kernels.residual(b.numpy(), x.numpy(), r, w, d, first, last, out.numpy())
             return out
         for s, e in self.chunks(x):
             self._residual_chunk(b, x, out[..., s:e], s, e)
@@ -211,10 +233,10 @@ class Stencil:
             return out
         arrays = self.compiled(x)
         if arrays is not None:
-            c, w, d, g = arrays
+            r, w, d, g = arrays
             first, last = self.layout.first, self.layout.last
             factor = g.dtype.type(weight)
-            kernels.smooth(b.numpy(), x.numpy(), c, w, d, first, last, g, factor, out.numpy())
+            kernels.smooth(b.numpy(), x.numpy(), r, w, d, first, last, g, factor, out.numpy())
             return out
         assert isinstance(self.inverse, Tensor)
         for s, e in self.chunks(x):
@@ -225,6 +247,11 @@ class Stencil:
 
     def smooth_zero(self, b: Tensor, out: Tensor, weight: float) -> Tensor:
         """Write the damped Jacobi step from a zero guess, weight * inverse * b, into out."""
+        arrays = self.compiled(b)
+        if arrays is not None:
+            g = arrays[-1]
+            kernels.scale(b.numpy(), g, g.dtype.type(weight), out.numpy())
+            return out
         torch.mul(b, self.inverse, out=out)
         return out.mul_(weight)
 
