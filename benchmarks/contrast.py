@@ -98,9 +98,9 @@ def methods() -> list[Method]:
         ours("Auto", Auto),
         preconditioned("multigrid-W-CG", lambda: CG(multigrid(cycle="W")), 1023),
         preconditioned("multigrid-V-CG", lambda: CG(multigrid()), 1023),
-        preconditioned("multigrid-V-CG, no islands", lambda: CG(multigrid(islands=None))),
-        preconditioned("AMG-CG, RS", lambda: CG(amg())),
-        preconditioned("AMG-CG, SA", lambda: CG(amg(AMGSettings(coarsening=aggregation)))),
+        preconditioned("multigrid-V-CG no islands", lambda: CG(multigrid(islands=None))),
+        preconditioned("AMG(RS)-CG", lambda: CG(amg())),
+        preconditioned("AMG(SA)-CG", lambda: CG(amg(AMGSettings(coarsening=aggregation)))),
         preconditioned("ICT-CG", lambda: CG(ict(1e-3, fill=30))),
         preconditioned("IC(0)-CG", lambda: CG(ic0())),
         preconditioned("SSOR-CG", lambda: CG(ssor(1.6))),
@@ -115,7 +115,7 @@ def methods() -> list[Method]:
         petsc_cg("GAMG-CG", GAMG, applies=lambda case: case.size <= 511),
         pyamg_cg("RS-CG", pyamg.ruge_stuben_solver, applies=lambda case: case.size <= 511),
         pyamg_cg("SA-CG", sa, applies=lambda case: case.size <= 511),
-        pyamg_cg("SA-CG, strength 0.08, W", strong, cycle="W", applies=lambda case: case.size <= 511),
+        pyamg_cg("SA-CG strength 0.08 W", strong, cycle="W", applies=lambda case: case.size <= 511),
     ]
 
 

@@ -15,6 +15,7 @@ from ...operators.linear.base import SPD, LinearOperator
 from ...operators.linear.diffusion import Diffusion
 from ...operators.linear.errors import NotSupported
 from ..preconditioners.base import Preconditioner
+from ..preconditioners.inverse import Inverse
 from .hierarchy import Work, build_levels, dense_inverse
 from .islands import Islands
 
@@ -52,7 +53,7 @@ class Smoothing:
 
 
 @final
-class GeometricMultigrid(LinearOperator):
+class GeometricMultigrid(Inverse):
     """One multigrid cycle from a zero guess, as a linear operator ~ A^-1.
 
     V- and W-cycles are symmetric positive definite; the F-cycle is not symmetric: for flexible methods.
@@ -89,9 +90,7 @@ class GeometricMultigrid(LinearOperator):
             )
         self.cycle = Cycle(cycle)
         tags = frozenset() if self.cycle is Cycle.F else SPD
-        super().__init__(
-            A.shape, A.dtype, A.device, tags=tags, batch_shape=A.batch_shape, nullspace=A.nullspace
-        )
+        super().__init__(A, tags)
         self.grid_shape = A.grid.shape
         self.levels, self.inner_dtype = build_levels(A, bottom, dtype, islands)
         last = self.levels[-1]
@@ -103,23 +102,14 @@ class GeometricMultigrid(LinearOperator):
         self.smoothing = smoothing or Smoothing(lower=0.25 if A.grid.dim < 3 else 1 / 6)
         self.weights = self.smoothing.weights()
 
-    def matvec(self, x: Tensor) -> Tensor:
-        """Return one cycle applied to x, (..., n)."""
-        return self.matvec_into(x, torch.empty_like(x))
-
-    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
+    def apply(self, x: Tensor, out: Tensor) -> None:
         """Write one cycle applied to x into out."""
         top = self._workspace(tuple(x.shape[:-1]))
         layout = self.levels[0].stencil.layout
         shape = (*x.shape[:-1], *self.grid_shape)
-        if self.nullspace is not None:
-            x = self.nullspace.project(x)
-        layout.inside(top.b).copy_(x.reshape(shape))
+        layout.inside(top.b).copy_(x.view(shape))
         z = self._descend(0, self.cycle, None)
         out.view(shape).copy_(layout.inside(z))
-        if self.nullspace is not None:
-            out.copy_(self.nullspace.project(out))
-        return out
 
     def _workspace(self, lead: tuple[int, ...]) -> Work:
         """Return the work vectors of the top level, allocated anew when the leading axes change."""

@@ -94,7 +94,7 @@ class Layout:
             at(n).copy_(at(0))
 
     def fold(self, flat: Tensor) -> None:
-        """Add the ghosts of periodic axes to the unknowns they stand for, and clear them (wrap's transpose)."""
+        """Add the ghosts of periodic axes to their unknowns, and clear them: wrap's transpose."""
         for n, at in reversed(self._faces(flat, shared=False)):
             at(n - 1).add_(at(-1))
             at(0).add_(at(n))

@@ -25,6 +25,8 @@ from solvus.operators.linear import (
     to_scipy_operator,
 )
 from solvus.solvers import CG, LinearSystem, Stop, solve
+from solvus.solvers.fast import fast_transform
+from solvus.solvers.multigrid import amg, multigrid
 from solvus.solvers.preconditioners import (
     Inverse,
     Preconditioner,
@@ -91,6 +93,10 @@ ROWS = [
     Row("chebyshev", chebyshev(3), batched=True),
     Row("chebyshev 0", chebyshev(0), batched=True),
     Row("ilu", ilu(1e-3)),
+    Row("fast_transform", fast_transform(), GRIDS, batched=True),
+    Row("multigrid V", multigrid(bottom=20, dtype=torch.float64), GRIDS, batched=True),
+    Row("multigrid W", multigrid(cycle="W", bottom=20, dtype=torch.float64), GRIDS, batched=True),
+    Row("amg", amg()),
 ]
 PAIRS = [pytest.param(row, problem, id=f"{row.name}-{problem}") for row in ROWS for problem in row.problems]
 
