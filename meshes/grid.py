@@ -124,7 +124,7 @@ class Grid:
     def cell_axes(self) -> tuple[NDArray[np.float64], ...]:
         """Coordinates of the cell centres along each axis."""
         spec = zip(self.lower, self.spacing, self.cells, strict=True)
-        return tuple(a + h * (0.5 + np.arange(n)) for a, h, n in spec)
+        return tuple(a + h * (0.5 + np.arange(n, dtype=np.float64)) for a, h, n in spec)
 
     def points(self) -> NDArray[np.float64]:
         """Coordinates of the unknowns, (size, dim), last axis running fastest."""

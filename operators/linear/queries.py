@@ -171,7 +171,7 @@ def to_scipy_operator(A: LinearOperator) -> spla.LinearOperator:
 def to_petsc(A: LinearOperator) -> Any:
     """Return A as a sequential PETSc `Mat` (needs petsc4py in this interpreter)."""
     try:
-        from petsc4py import PETSc
+        from petsc4py import PETSc  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise NotSupported(
             "petsc4py is not importable in this interpreter: install it (conda, apt), or solve through "

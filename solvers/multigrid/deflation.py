@@ -64,7 +64,7 @@ class _Rows:
         self._matrix = matrix
         self._load = lambda m: sparse(m, tags=(), dtype=dtype, device=device)
         self._operators: tuple[CSR, CSR] | None = None
-        self._arrays: tuple[Any, ...] | None = None
+        self._arrays: tuple[Any, Any, Any] | None = None
         if single and device.type == "cpu":
             values = torch.as_tensor(matrix.data, dtype=dtype).numpy()
             self._arrays = (matrix.indptr, matrix.indices, values)

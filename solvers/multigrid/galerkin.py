@@ -6,7 +6,8 @@ from itertools import product
 
 from torch import Tensor
 
-from .stencil import Layout, Stencil, half_offsets, safe_inverse
+from .layout import Layout, half_offsets
+from .stencil import ArrayStencil
 from .transfer import OperatorTransfer
 
 Comb = tuple[slice, ...]
@@ -22,11 +23,9 @@ def combs(layout: Layout) -> list[Comb]:
     return list(product(*per_axis))
 
 
-def galerkin(stencil: Stencil, transfer: OperatorTransfer) -> Stencil:
+def galerkin(stencil: ArrayStencil, transfer: OperatorTransfer) -> ArrayStencil:
     """Return the stencil of P^T A P on the coarse layout, same type and batch as A."""
-    centre = stencil.centre
-    assert isinstance(centre, Tensor)
-    batch, dtype, device = tuple(centre.shape[:-1]), centre.dtype, centre.device
+    batch, dtype, device = stencil.batch, stencil.centre.dtype, stencil.centre.device
     fine, coarse = transfer.fine, transfer.coarse
     up, product_ = (fine.zeros(batch, dtype, device) for _ in range(2))
     unit, result = (coarse.zeros(batch, dtype, device) for _ in range(2))
@@ -45,7 +44,7 @@ def galerkin(stencil: Stencil, transfer: OperatorTransfer) -> Stencil:
             coarse.inside(sides[o])[teeth] = _shifted(coarse, result, o)[teeth]
     for o in offsets:  # periodic layouts read w(i - o) at ghosts
         coarse.wrap(sides[o])
-    return Stencil(coarse, middle, dict(sides), safe_inverse(middle, sides, coarse))
+    return ArrayStencil(coarse, middle, sides)
 
 
 def _shifted(layout: Layout, flat: Tensor, offset: tuple[int, ...]) -> Tensor:

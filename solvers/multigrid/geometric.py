@@ -18,6 +18,7 @@ from ..preconditioners.base import Preconditioner
 from ..preconditioners.inverse import Inverse
 from .hierarchy import Work, build_levels, dense_inverse
 from .islands import Islands
+from .transfer import OperatorTransfer
 
 _DEFAULT_ISLANDS = Islands()
 
@@ -143,6 +144,7 @@ class GeometricMultigrid(Inverse):
         if deflation is None or islands is None:
             level.transfer.add_prolonged(correction, x, y)
         else:
+            assert isinstance(level.transfer, OperatorTransfer)  # uniform levels have no islands
             x.add_(level.transfer.prolong(correction, y))
             deflation.after(islands, y, x)
         for weight in reversed(self.weights):

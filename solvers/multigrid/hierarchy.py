@@ -8,12 +8,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ...meshes.grid import Boundary, Centring, Grid
+from ...meshes.grid import Boundary, Centring
 from ...operators.linear.diffusion import Diffusion
 from .deflation import Deflation
 from .galerkin import galerkin
 from .islands import Islands, find
-from .stencil import Layout, Stencil, safe_inverse
+from .layout import Layout
+from .stencil import ArrayStencil, Stencil, UniformStencil
 from .transfer import LinearTransfer, OperatorTransfer, Transfer
 
 SMALLEST = 2  # an axis with at most this many unknowns is not halved
@@ -45,14 +46,14 @@ class Work:
         return cls(*(zeros(batch, like.dtype, like.device) for _ in range(3)))
 
 
-def from_diffusion(A: Diffusion) -> Stencil:
+def from_diffusion(A: Diffusion) -> UniformStencil | ArrayStencil:
     """Copy a `Diffusion` into padded stencil form, in its own type."""
     grid = A.grid
     layout = Layout(grid.shape, tuple(low is Boundary.PERIODIC for low, _ in grid.boundary))
     units = [tuple(int(a == axis) for a in range(grid.dim)) for axis in range(grid.dim)]
     if _rediscretisable(A):
         sides = {u: -float(t) for u, t in zip(units, A.couplings, strict=True)}
-        return Stencil(layout, float(A.diag), dict(sides), 1 / float(A.diag))
+        return UniformStencil(layout, float(A.diag), sides)
     batch = tuple(A.batch_shape)
     centre = layout.zeros(batch, A.dtype, A.device)
     layout.inside(centre).copy_(A.diag.detach())
@@ -66,7 +67,7 @@ def from_diffusion(A: Diffusion) -> Stencil:
             inside.narrow(a, n - 1, 1).copy_(-wrap.detach())
             layout.wrap(w)
         arrays[u] = w
-    return Stencil(layout, centre, dict(arrays), safe_inverse(centre, arrays, layout))
+    return ArrayStencil(layout, centre, arrays)
 
 
 def _rediscretisable(A: Diffusion) -> bool:
@@ -86,26 +87,9 @@ def _halves_evenly(stencil: Stencil) -> bool:
     return all(n % 2 == 1 and n > SMALLEST for n in stencil.layout.shape)
 
 
-def _twice_the_spacing(stencil: Stencil, coarse: Layout, reaction: float) -> Stencil:
-    assert isinstance(stencil.centre, float)
-    sides = {o: float(w) / 4 for o, w in stencil.sides.items()}
-    centre = (stencil.centre - reaction) / 4 + reaction
-    return Stencil(coarse, centre, dict(sides), 1 / centre)
-
-
-def _with_arrays(stencil: Stencil, like: Tensor) -> Stencil:
-    """Spread a uniform stencil over arrays (couplings to ghosts zero)."""
-    layout = stencil.layout
-    assert isinstance(stencil.centre, float)
-    centre = torch.zeros_like(like)
-    layout.inside(centre).fill_(stencil.centre)
-    arrays = {}
-    for offset, value in stencil.sides.items():
-        w = torch.zeros_like(like)
-        inside = layout.inside(w)
-        inside[tuple(slice(0, n - o) for n, o in zip(layout.shape, offset, strict=True))] = float(value)
-        arrays[offset] = w
-    return Stencil(layout, centre, dict(arrays), safe_inverse(centre, arrays, layout))
+def _twice_the_spacing(stencil: UniformStencil, coarse: Layout, reaction: float) -> UniformStencil:
+    sides = {o: w / 4 for o, w in stencil.sides.items()}
+    return UniformStencil(coarse, (stencil.centre - reaction) / 4 + reaction, sides)
 
 
 FLOAT32_QUOTIENT = 1e-6  # islands tied to the rest more weakly than this get lost in torch's float32 cycle
@@ -121,39 +105,27 @@ def build_levels(
     """
     stencil, grid = from_diffusion(A), A.grid
     levels: list[Level] = []
-    while True:
-        layout = stencil.layout
-        transfer: Transfer | None = None
-        coarse: Stencil | None = None
-        if _size(layout) > bottom and _can_halve(layout):
-            if stencil.uniform and _halves_evenly(stencil):
-                transfer = LinearTransfer(layout)
-                coarse = _twice_the_spacing(stencil, transfer.coarse, A.reaction or 0.0)
-            else:
-                if stencil.uniform:
-                    stencil = _with_arrays(stencil, layout.zeros((), A.dtype, A.device))
-                transfer = OperatorTransfer(stencil, _first(grid))
-                coarse = galerkin(stencil, transfer)
-        found = find(stencil, islands) if islands is not None and coarse is not None else None
+    while stencil.layout.size > bottom and _can_halve(stencil.layout):
+        if isinstance(stencil, UniformStencil) and _halves_evenly(stencil):
+            linear = LinearTransfer(stencil.layout)
+            levels.append(Level(stencil, linear))
+            stencil = _twice_the_spacing(stencil, linear.coarse, A.reaction or 0.0)
+            continue
+        if isinstance(stencil, UniformStencil):
+            stencil = stencil.spread(torch.empty(0, dtype=A.dtype, device=A.device))
+        first = tuple(int(low is Boundary.DIRICHLET) for low, _ in grid.boundary)
+        transfer = OperatorTransfer(stencil, first)
+        coarse = galerkin(stencil, transfer)
+        found = find(stencil, islands) if islands is not None else None
         if dtype is None:
             compiled = A.device.type == "cpu" and not A.batch_shape
             weak = found is not None and found.weakest < FLOAT32_QUOTIENT
             dtype = A.dtype if weak and not compiled else torch.float32
-        if coarse is None:
-            levels.append(Level(stencil, None))
-            return levels, dtype
-        if isinstance(transfer, OperatorTransfer):
-            transfer.to(dtype)
         deflation = None if found is None else Deflation(found, dtype, A.device)
-        levels.append(Level(_cast(stencil, dtype), transfer, deflation))
+        levels.append(Level(stencil.to(dtype), transfer.to(dtype), deflation))
         stencil = coarse
-
-
-def _size(layout: Layout) -> int:
-    size = 1
-    for n in layout.shape:
-        size *= n
-    return size
+    levels.append(Level(stencil, None))
+    return levels, dtype or torch.float32
 
 
 def _can_halve(layout: Layout) -> bool:
@@ -161,29 +133,16 @@ def _can_halve(layout: Layout) -> bool:
     return all(n > (5 if p else SMALLEST) for n, p in zip(layout.shape, layout.periodic, strict=True))
 
 
-def _first(grid: Grid) -> tuple[int, ...]:
-    return tuple(int(low is Boundary.DIRICHLET) for low, _ in grid.boundary)
-
-
-def _cast(stencil: Stencil, dtype: torch.dtype) -> Stencil:
-    if stencil.uniform:
-        return stencil
-    to = lambda t: t.to(dtype)  # noqa: E731
-    sides = {o: to(w) for o, w in stencil.sides.items()}
-    sums = to(stencil.row_sums()) if dtype != stencil.dtype else None
-    return Stencil(stencil.layout, to(stencil.centre), dict(sides), to(stencil.inverse), sums)
-
-
 def dense_inverse(stencil: Stencil, dtype: torch.dtype, *, device: torch.device, singular: bool) -> Tensor:
     """Return the (pseudo-)inverse of the bottom operator, (*batch, n, n), computed in float64."""
-    layout = stencil.layout
-    n = _size(layout)
-    wide = _cast(stencil, torch.float64)
-    batch = () if isinstance(wide.centre, float) else tuple(wide.centre.shape[:-1])
-    unit = torch.zeros(n, *batch, layout.total, dtype=torch.float64, device=device)
+    if isinstance(stencil, UniformStencil):
+        stencil = stencil.spread(torch.empty(0, dtype=torch.float64, device=device))
+    assert isinstance(stencil, ArrayStencil)
+    layout, wide = stencil.layout, stencil.to(torch.float64)
+    n, batch = layout.size, wide.batch
+    unit = layout.zeros((n, *batch), torch.float64, device)
     identity = torch.eye(n, dtype=torch.float64, device=device)
-    identity = identity.reshape(n, *(1,) * len(batch), *layout.shape)
-    layout.inside(unit).copy_(identity.expand(n, *batch, *layout.shape))
+    layout.inside(unit).copy_(identity.reshape(n, *(1,) * len(batch), *layout.shape))
     image = wide.apply(unit, torch.zeros_like(unit))
     matrix = layout.inside(image).reshape(n, *batch, n).movedim(0, -1)
     matrix = (matrix + matrix.mT) / 2

@@ -14,10 +14,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from . import kernels
-from .stencil import Stencil
+from .stencil import ArrayStencil
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,17 +56,15 @@ class Found:
     weakest: float
 
 
-def find(stencil: Stencil, islands: Islands) -> Found | None:
+def find(stencil: ArrayStencil, islands: Islands) -> Found | None:
     """Return the islands of a level, or None where no sample of the batch has more than one."""
-    if not isinstance(stencil.centre, Tensor):
-        return None
     layout = stencil.layout
     home = torch.arange(layout.total).double()  # the unknown that a periodic ghost stands for
     layout.wrap(home)
     read = lambda t: t.detach().double().cpu().numpy().reshape(-1, layout.total)  # noqa: E731
     distances = np.array([layout.distance(o) for o in stencil.sides])
     centre = read(stencil.centre)
-    sides = [read(w) for w in stencil.sides.values() if isinstance(w, Tensor)]
+    sides = [read(w) for w in stencil.sides.values()]
     samples = [
         _sample(c, np.stack([w[s] for w in sides]), distances, home.long().numpy(), islands)
         for s, c in enumerate(centre)
@@ -138,7 +135,8 @@ def _sample(
     m = chosen.size
     which, rows, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     touched = island[rows] >= 0
-    E = np.bincount(island[rows[touched]] * m + which[touched], values[touched], m * m).reshape(m, m)
+    E: Floats = np.zeros((m, m))
+    np.add.at(E, (island[rows[touched]], which[touched]), values[touched])
     ZT = sp.coo_array((np.ones(member.size), (island[member], member)), shape=(m, total)).tocsr()
     AZT = sp.coo_array((values, (which, rows)), shape=(m, total)).tocsr()
     return ZT, AZT, E, float(quotient.min()) if m else np.inf

@@ -17,16 +17,23 @@ BLOCK = 1024  # entries whose terms are summed before the next ones: they stay i
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def residual(b, x, r, w, d, first, last, out):  # type: ignore[no-untyped-def]
-    """out = b - A x on [first, last): A has row sums r, couplings w[k, i] of i with i + d[k]."""
+def residual(arrays, b, x, span, out):  # type: ignore[no-untyped-def]
+    """out = b - A x on [first, last) = span.
+
+    arrays: row sums r, couplings w[k, i] of i with i + d[k], distances d, inverse of the smoother g.
+    """
+    r, w, d, _ = arrays
+    first, last = span
     for s in range(first, last, BLOCK):
         n = min(BLOCK, last - s)
         _residual_block(b, x, r, w, d, s, n, out[s : s + n])
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def smooth(b, x, r, w, d, first, last, g, weight, out):  # type: ignore[no-untyped-def]
-    """out = x + weight g (b - A x) on [first, last), A as in `residual`."""
+def smooth(arrays, b, x, span, weight, out):  # type: ignore[no-untyped-def]
+    """out = x + weight g (b - A x) on span; arrays as in `residual`."""
+    r, w, d, g = arrays
+    first, last = span
     t = np.empty(BLOCK, dtype=x.dtype)
     for s in range(first, last, BLOCK):
         n = min(BLOCK, last - s)
@@ -109,20 +116,16 @@ def strong_components(c, w, d, home, strength):  # type: ignore[no-untyped-def]
 def cut_couplings(c, w, d, home, root):  # type: ignore[no-untyped-def]
     """Return i, j, a_ij of the couplings between different components."""
     count = 0
-    for fill in range(2):
-        if fill == 1:
-            left, right, values = (
-                np.empty(count, np.int64),
-                np.empty(count, np.int64),
-                np.empty(count, c.dtype),
-            )
-            count = 0
-        for k in range(d.size):
-            for i in range(c.size - d[k]):
-                if w[k, i] == 0.0 or c[i] <= 0.0 or root[i] == root[home[i + d[k]]]:
-                    continue
-                if fill == 1:
-                    left[count], right[count], values[count] = i, home[i + d[k]], w[k, i]
+    for k in range(d.size):
+        for i in range(c.size - d[k]):
+            if w[k, i] != 0.0 and c[i] > 0.0 and root[i] != root[home[i + d[k]]]:
+                count += 1
+    left, right, values = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, c.dtype)
+    count = 0
+    for k in range(d.size):
+        for i in range(c.size - d[k]):
+            if w[k, i] != 0.0 and c[i] > 0.0 and root[i] != root[home[i + d[k]]]:
+                left[count], right[count], values[count] = i, home[i + d[k]], w[k, i]
                 count += 1
     return left, right, values
 

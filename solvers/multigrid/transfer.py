@@ -9,7 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .stencil import Layout, Offset, Stencil
+from .layout import Layout, Offset
+from .stencil import ArrayStencil
 
 
 class Transfer(ABC):
@@ -95,7 +96,7 @@ class OperatorTransfer(Transfer):
         first: per axis, the index of the first coarse unknown: 1 at a Dirichlet face, else 0.
     """
 
-    def __init__(self, stencil: Stencil, first: tuple[int, ...]) -> None:
+    def __init__(self, stencil: ArrayStencil, first: tuple[int, ...]) -> None:
         self.fine, self.first = stencil.layout, first
         shape = tuple(len(range(f, n, 2)) for f, n in zip(first, self.fine.shape, strict=True))
         self.coarse = Layout(shape, self.fine.periodic)
@@ -126,20 +127,18 @@ class OperatorTransfer(Transfer):
         start = layout.lead + sum(begin * s for begin, s in zip(begins, layout.strides, strict=True))
         return extent, tuple(2 * s for s in layout.strides), start
 
-    def _weights(self, stencil: Stencil, axes: tuple[int, ...]) -> list[tuple[Offset, Tensor]] | None:
+    def _weights(self, stencil: ArrayStencil, axes: tuple[int, ...]) -> list[tuple[Offset, Tensor]] | None:
         dim = len(self.fine.shape)
-        centre = stencil.centre
-        assert isinstance(centre, Tensor)
         lumped: dict[Offset, Tensor] = {}
         for offset in product((-1, 0, 1), repeat=dim):
             kept = tuple(o if a in axes else 0 for a, o in enumerate(offset))
             opposite = tuple(-o for o in offset)
             if offset == (0,) * dim:
-                value = self._view(centre, axes)
+                value = self._view(stencil.centre, axes)
             elif offset in stencil.sides:
-                value = self._view(stencil.sides[offset], axes)  # type: ignore[arg-type]
+                value = self._view(stencil.sides[offset], axes)
             elif opposite in stencil.sides:
-                value = self._view(stencil.sides[opposite], axes, offset)  # type: ignore[arg-type]
+                value = self._view(stencil.sides[opposite], axes, offset)
             else:
                 continue
             lumped[kept] = lumped[kept] + value if kept in lumped else value
