@@ -135,8 +135,8 @@ def _sample(
     m = chosen.size
     which, rows, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     touched = island[rows] >= 0
-    E: Floats = np.zeros((m, m))
-    np.add.at(E, (island[rows[touched]], which[touched]), values[touched])
+    place = island[rows[touched]] * m + which[touched]
+    E = np.bincount(place, values[touched], m * m).astype(np.float64).reshape(m, m)
     ZT = sp.coo_array((np.ones(member.size), (island[member], member)), shape=(m, total)).tocsr()
     AZT = sp.coo_array((values, (which, rows)), shape=(m, total)).tocsr()
     return ZT, AZT, E, float(quotient.min()) if m else np.inf
