@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
@@ -12,7 +13,7 @@ from ...meshes.grid import Boundary, Centring
 from ...operators.linear.diffusion import Diffusion
 from .deflation import Deflation
 from .galerkin import galerkin
-from .islands import Islands, find
+from .islands import Found, Islands, find
 from .layout import Layout
 from .stencil import ArrayStencil, Stencil, UniformStencil
 from .transfer import LinearTransfer, OperatorTransfer, Transfer
@@ -104,28 +105,39 @@ def build_levels(
     the finest level is too weakly tied for float32. Returns the levels and the type of their vectors.
     """
     stencil, grid = from_diffusion(A), A.grid
-    levels: list[Level] = []
-    while stencil.layout.size > bottom and _can_halve(stencil.layout):
-        if isinstance(stencil, UniformStencil) and _halves_evenly(stencil):
-            linear = LinearTransfer(stencil.layout)
-            levels.append(Level(stencil, linear))
-            stencil = _twice_the_spacing(stencil, linear.coarse, A.reaction or 0.0)
-            continue
-        if isinstance(stencil, UniformStencil):
-            stencil = stencil.spread(torch.empty(0, dtype=A.dtype, device=A.device))
-        first = tuple(int(low is Boundary.DIRICHLET) for low, _ in grid.boundary)
-        transfer = OperatorTransfer(stencil, first)
-        coarse = galerkin(stencil, transfer)
-        found = find(stencil, islands) if islands is not None else None
-        if dtype is None:
-            compiled = A.device.type == "cpu" and not A.batch_shape
-            weak = found is not None and found.weakest < FLOAT32_QUOTIENT
-            dtype = A.dtype if weak and not compiled else torch.float32
-        deflation = None if found is None else Deflation(found, dtype, A.device)
-        levels.append(Level(stencil.to(dtype), transfer.to(dtype), deflation))
-        stencil = coarse
-    levels.append(Level(stencil, None))
-    return levels, dtype or torch.float32
+    first = tuple(int(low is Boundary.DIRICHLET) for low, _ in grid.boundary)
+    plan: list[tuple[Stencil, Transfer | None, Future[Found | None] | None]] = []
+    with ThreadPoolExecutor(1) as beside:  # islands are found while the next level is formed
+        while stencil.layout.size > bottom and _can_halve(stencil.layout):
+            if isinstance(stencil, UniformStencil) and _halves_evenly(stencil):
+                linear = LinearTransfer(stencil.layout)
+                plan.append((stencil, linear, None))
+                stencil = _twice_the_spacing(stencil, linear.coarse, A.reaction or 0.0)
+                continue
+            if isinstance(stencil, UniformStencil):
+                stencil = stencil.spread(torch.empty(0, dtype=A.dtype, device=A.device))
+            search = None if islands is None else beside.submit(find, stencil, islands)
+            transfer = OperatorTransfer(stencil, first)
+            plan.append((stencil, transfer, search))
+            stencil = galerkin(stencil, transfer)
+    found = [None if search is None else search.result() for *_, search in plan]
+    dtype = dtype or _cycle_dtype(A, next((f for f in found if f is not None), None))
+    levels = [
+        Level(
+            s.to(dtype) if isinstance(s, ArrayStencil) else s,
+            t.to(dtype) if isinstance(t, OperatorTransfer) else t,
+            None if f is None else Deflation(f, dtype, A.device),
+        )
+        for (s, t, _), f in zip(plan, found, strict=True)
+    ]
+    return [*levels, Level(stencil, None)], dtype
+
+
+def _cycle_dtype(A: Diffusion, found: Found | None) -> torch.dtype:
+    """Return float32, or A's type where float32 in torch code would lose the finest level's islands."""
+    compiled = A.device.type == "cpu" and not A.batch_shape
+    weak = found is not None and found.weakest < FLOAT32_QUOTIENT
+    return A.dtype if weak and not compiled else torch.float32
 
 
 def _can_halve(layout: Layout) -> bool:
