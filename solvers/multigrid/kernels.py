@@ -150,3 +150,31 @@ def scale(b, g, weight, out):  # type: ignore[no-untyped-def]
     """out = weight g b."""
     for i in range(b.size):
         out[i] = weight * g[i] * b[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def interpolate(v, weights, d, start, strides):  # type: ignore[no-untyped-def]
+    """Fill the unknowns of a class from their neighbours at distances d; weights (len(d), n0, n1, n2)."""
+    count, n0, n1, n2 = weights.shape
+    for i in range(n0):
+        for j in range(n1):
+            p = start + i * strides[0] + j * strides[1]
+            for k in range(n2):
+                total = v.dtype.type(0.0)
+                for o in range(count):
+                    total += weights[o, i, j, k] * v[p + d[o]]
+                v[p] = total
+                p += strides[2]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def distribute(v, weights, d, start, strides):  # type: ignore[no-untyped-def]
+    """Add the unknowns of a class to their neighbours: the transpose of `interpolate`."""
+    count, n0, n1, n2 = weights.shape
+    for i in range(n0):
+        for j in range(n1):
+            p = start + i * strides[0] + j * strides[1]
+            for k in range(n2):
+                for o in range(count):
+                    v[p + d[o]] += weights[o, i, j, k] * v[p]
+                p += strides[2]

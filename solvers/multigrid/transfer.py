@@ -6,11 +6,17 @@ from abc import ABC, abstractmethod
 from itertools import combinations, product
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from . import kernels
 from .layout import Layout, Offset
 from .stencil import ArrayStencil
+
+COMPILED = 30_000  # unknowns up to which the compiled kernels beat torch, whose calls then cost the most
+Packed = tuple[NDArray[np.floating], NDArray[np.integer], int, NDArray[np.integer]]
 
 
 class Transfer(ABC):
@@ -108,6 +114,7 @@ class OperatorTransfer(Transfer):
             weights = self._weights(stencil, axes)
             if weights is not None:
                 self.classes.append((axes, weights))
+        self._packed: list[Packed | None] = [self._pack(axes, weights) for axes, weights in self.classes]
 
     def _view(self, flat: Tensor, axes: tuple[int, ...], offset: Offset | None = None) -> Tensor:
         """View the unknowns of a class (fine along `axes`, coarse along the rest), shifted by an offset."""
@@ -153,16 +160,31 @@ class OperatorTransfer(Transfer):
     def to(self, dtype: torch.dtype) -> OperatorTransfer:
         """Convert the weights (in place) and return the transfer."""
         self.classes = [(axes, [(o, w.to(dtype)) for o, w in weights]) for axes, weights in self.classes]
+        self._packed = [self._pack(axes, weights) for axes, weights in self.classes]
         return self
+
+    def _pack(self, axes: tuple[int, ...], weights: list[tuple[Offset, Tensor]]) -> Packed | None:
+        """Return what the compiled kernels take for a class: for one operator of moderate size on the CPU."""
+        dim, some = len(self.fine.shape), weights[0][1]
+        if some.is_cuda or some.ndim > dim or self.fine.size > COMPILED:
+            return None
+        _, strides, start = self._geometry[axes]
+        stacked = torch.stack([w for _, w in weights]).numpy()
+        stacked = stacked.reshape(stacked.shape[0], *(1,) * (3 - dim), *stacked.shape[1:])
+        distances = np.array([self.fine.distance(o) for o, _ in weights])
+        return stacked, distances, start, np.array([0] * (3 - dim) + list(strides))
 
     def prolong(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Write P coarse into fine (every unknown is written; ghosts must be zero)."""
         self._view(fine, ()).copy_(self.coarse.inside(coarse))
         stage = 0 if any(self.fine.periodic) else len(self.fine.shape)
-        for axes, weights in self.classes:
+        for (axes, weights), packed in zip(self.classes, self._packed, strict=True):
             if len(axes) > stage:
                 stage = len(axes)
                 self.fine.wrap(fine)
+            if packed is not None and fine.ndim == 1:
+                kernels.interpolate(fine.numpy(), *packed)
+                continue
             target = self._view(fine, axes)
             for k, (offset, w) in enumerate(weights):
                 neighbour = self._view(fine, axes, offset)
@@ -181,10 +203,13 @@ class OperatorTransfer(Transfer):
         periodic, stage = any(self.fine.periodic), len(self.fine.shape)
         if periodic:
             self.fine.clear_ghosts(fine)
-        for axes, weights in reversed(self.classes):
+        for (axes, weights), packed in zip(reversed(self.classes), reversed(self._packed), strict=True):
             if periodic and len(axes) < stage:
                 stage = len(axes)
                 self.fine.fold(fine)
+            if packed is not None and fine.ndim == 1:
+                kernels.distribute(fine.numpy(), *packed)
+                continue
             source = self._view(fine, axes)
             for offset, w in weights:
                 self._view(fine, axes, offset).addcmul_(w, source)
