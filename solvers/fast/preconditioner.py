@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...operators.linear.base import SPD, LinearOperator
 from ..preconditioners.base import Preconditioner
+from ..preconditioners.inverse import Inverse
 from .separable import SeparableInverse
 from .solver import check_diffusion, check_workers
 from .surrogate import surrogate
@@ -61,7 +62,7 @@ def fast_transform(
 
 
 @final
-class FastTransformPreconditioner(LinearOperator):
+class FastTransformPreconditioner(Inverse):
     """The operator that `fast_transform` builds.
 
     Attributes:
@@ -78,9 +79,7 @@ class FastTransformPreconditioner(LinearOperator):
         workers: int | None = None,
     ) -> None:
         A = check_diffusion(A, backend, "fast_transform")
-        super().__init__(
-            A.shape, A.dtype, A.device, tags=SPD, batch_shape=tuple(A.batch_shape), nullspace=A.nullspace
-        )
+        super().__init__(A, SPD)
         with torch.no_grad():
             self.surrogate = surrogate(A, scaling)
         self.box = SeparableInverse(
@@ -88,20 +87,10 @@ class FastTransformPreconditioner(LinearOperator):
             backend=backend, workers=workers, floor=1.0,
         )  # fmt: skip
 
-    def matvec(self, x: Tensor) -> Tensor:
-        """Return M x."""
-        shape = torch.broadcast_shapes(x.shape, (*self.batch_shape, self.shape[1]))
-        return self.matvec_into(x, torch.empty(shape, dtype=x.dtype, device=x.device))
-
-    @torch.no_grad()
-    def matvec_into(self, x: Tensor, out: Tensor) -> Tensor:
-        """Write M x into out."""
+    def apply(self, x: Tensor, out: Tensor) -> None:
+        """Write (S G B G^T S + E) x into out; the projections around it are `Inverse`'s."""
         scale, rest = self.surrogate.scale, self.surrogate.rest
-        if self.nullspace is not None:
-            torch.sub(x, self.nullspace.component(x), out=out)
-            if scale is not None:
-                out.mul_(scale)
-        elif scale is not None:
+        if scale is not None:
             torch.mul(x, scale, out=out)
         else:
             out.copy_(x)
@@ -110,10 +99,3 @@ class FastTransformPreconditioner(LinearOperator):
             out.mul_(scale)
         if rest is not None:
             out.addcmul_(x, rest)
-        if self.nullspace is not None:
-            out.sub_(self.nullspace.component(out))
-        return out
-
-    def transpose(self) -> LinearOperator:
-        """Return the operator itself."""
-        return self
