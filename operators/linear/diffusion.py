@@ -305,6 +305,10 @@ def _assemble(grid: Grid, k: Tensor, c: Tensor) -> tuple[list[Tensor], list[Tens
             pad_low = [zero] if low is Boundary.NEUMANN else []
             pad_high = [zero] if high is Boundary.NEUMANN else []
             faces = torch.cat([*pad_low, faces, *pad_high], a)
+        if low is Boundary.PERIODIC and n == 1:  # its own neighbour on both sides: no difference, no flux
+            couplings.append(faces.narrow(a, 1, 0))
+            wraps.append(None)
+            continue
         left, right = faces.narrow(a, 0, n), faces.narrow(a, 1, n)
         if low is Boundary.NEUMANN:
             left = torch.cat([torch.zeros_like(left.narrow(a, 0, 1)), left.narrow(a, 1, n - 1)], a)

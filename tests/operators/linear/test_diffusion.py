@@ -344,3 +344,11 @@ def test_batches_that_do_not_fit():
         ShapeMismatch, match="coefficient is a batch of 2, the reaction one of 3: give both the same"
     ):
         Diffusion(Grid((2,)), torch.ones(2, 3), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("centring", ["node", "cell"])
+def test_periodic_axis_of_one_unknown_has_no_flux(centring):
+    A = Diffusion(Grid((1, 4), centring=centring, boundary=["periodic", "dirichlet"]))
+    line = Diffusion(Grid((4,), centring=centring))
+    torch.testing.assert_close(dense(A), dense(line))
+    np.testing.assert_allclose(diagonal(A), to_scipy(A).diagonal())
