@@ -36,7 +36,7 @@ class Auto(Solver):
 
     | operator | chosen |
     |---|---|
-    | at most 400 unknowns | `Dense` |
+    | at most 400 unknowns (a singular `Diffusion`: see below) | `Dense` |
     | `Diffusion`, constant coefficients, full box | `FastTransform` |
     | `Diffusion`, constant coefficients, no-flux obstacles | `CG(fast_transform())` |
     | `Diffusion`, constant coefficients, obstacles with Dirichlet walls | `CG(multigrid())` |
@@ -47,6 +47,8 @@ class Auto(Solver):
     | larger matrix, symmetric | `MINRES(jacobi)`; `MINRES()` when a diagonal entry is not positive |
     | larger matrix, any other | `GMRES(ilu())` on the CPU, `GMRES(jacobi)` elsewhere |
     | no matrix at hand | `CG()`, `MINRES()` or `GMRES()` by the tags |
+
+    A singular `Diffusion` of any size goes by the rows after the first.
 
     When the chosen method breaks down on a matrix (say, it was tagged SPD and is not), the solve goes
     on with pivoted `SuperLU`, from the start.

@@ -11,7 +11,7 @@ from solvus.solvers import CG, LinearSystem, Stop, solve
 from solvus.solvers.krylov import FlexibleCG
 from solvus.solvers.multigrid import Smoothing, multigrid
 from solvus.solvers.multigrid.galerkin import galerkin
-from solvus.solvers.multigrid.hierarchy import from_diffusion
+from solvus.solvers.multigrid.hierarchy import build_levels, from_diffusion
 from solvus.solvers.multigrid.layout import Layout
 from solvus.solvers.multigrid.stencil import ArrayStencil, UniformStencil
 from solvus.solvers.multigrid.transfer import LinearTransfer, OperatorTransfer
@@ -199,6 +199,17 @@ def test_stencil_products(uniform, monkeypatch):
     torch.testing.assert_close(read(stencil.residual(b, x, y)), vb - matrix @ vx)
     jacobi = vx + 0.7 * (vb - matrix @ vx) / matrix.diagonal()
     torch.testing.assert_close(read(stencil.smooth(b, x, y, 0.7)), jacobi)
+
+
+def test_uniform_levels_are_the_rediscretised_operator():
+    A = Diffusion(Grid((15, 31)), 2.0, reaction=300.0)
+    levels, _ = build_levels(A, 20, torch.float64, None)
+    assert len(levels) >= 3
+    for level, shape in zip(levels, [(15, 31), (7, 15), (3, 7)], strict=False):
+        expected = from_diffusion(Diffusion(Grid(shape), 2.0, reaction=300.0))
+        assert isinstance(level.stencil, UniformStencil)
+        assert level.stencil.centre == pytest.approx(expected.centre)
+        assert level.stencil.sides == pytest.approx(expected.sides)
 
 
 def test_smoothing_weights_are_chebyshev_roots():
