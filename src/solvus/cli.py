@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from rich.table import Table
 
 from .bench.record import read_records
 from .bench.table import seconds
+from .commands.console import plain_errors
 from .doctor import Check, Finding, benchmark_folder, examine, self_test
 from .named import (
     EQUATIONS,
@@ -42,19 +41,6 @@ app = typer.Typer(
     help="Classical and learned solvers of PDEs and linear systems, measured side by side.",
 )
 _NAMES = f"auto, {', '.join(name for name in SOLVERS if name != 'auto')}"
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Show an error of the library as one message, without traceback, and end with code 2."""
-    try:
-        yield
-    except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, typer.Exit):
-            raise
-        text = str(error) or type(error).__name__
-        Console(stderr=True).print(f"[bold red]error[/] {escape(text)}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
 
 
 def _version(wanted: bool) -> None:
@@ -93,7 +79,7 @@ def solve(
     it does not, with 2 on bad input. Naming a solver that ends in cg declares a symmetric matrix positive
     definite.
     """
-    with _plain_errors():
+    with plain_errors():
         method = solver_named(solver)
         if out is not None:
             check_vector_name(out)
@@ -156,7 +142,7 @@ def bench(
     list_: Annotated[bool, typer.Option("--list", help="Print problems, sizes and methods.")] = False,
 ) -> None:
     """Run benchmark scripts of the repository; ends with code 1 when one of them fails."""
-    with _plain_errors():
+    with plain_errors():
         scripts = _scripts(names or [])
         flags = ["--quick"] * quick + ["--list"] * list_
         given = {"--only": only, "--methods": methods, "--repeats": repeats, "--device": device}
@@ -191,7 +177,7 @@ def report(
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Accuracy versus speed",
 ) -> None:
     """Draw one self-contained page from benchmark records."""
-    with _plain_errors():
+    with plain_errors():
         found = read_records(records)
         page = write_report(found, out, title)
         typer.echo(f"{len(found)} records drawn in {page}")
@@ -205,7 +191,7 @@ def doctor(
 
     Ends with code 1 when something needed is missing or a solver fails the test.
     """
-    with _plain_errors():
+    with plain_errors():
         findings = examine()
         checks = self_test(device)
         console = Console(highlight=False)

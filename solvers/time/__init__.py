@@ -1,0 +1,6 @@
+"""Time stepping: methods of known order, and the loop that rolls any stepper out."""
+
+from .base import Stepper, TimeStepper, rollout
+from .etdrk4 import ETDRK4
+
+__all__ = ["ETDRK4", "Stepper", "TimeStepper", "rollout"]
