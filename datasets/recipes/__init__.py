@@ -1,0 +1,1 @@
+"""Recipes: which equation, where, with which solver; presets by name."""
