@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 Stepper = Callable[[Tensor], Tensor]
@@ -54,6 +53,7 @@ def rollout(
     Returns:
         (B, frames + 1, ...).
 
+    >>> import torch
     >>> rollout(lambda u: 0.5 * u, torch.ones(1, 2), 3)[0, :, 0].tolist()
     [1.0, 0.5, 0.25, 0.125]
     """
