@@ -28,7 +28,8 @@ class Fourier:
         k: wave numbers 2 pi m / L, one tensor per axis, broadcastable to modes.
         ik: i k per axis for odd derivatives; zero at the Nyquist number n / 2, which has no sign.
         k2: |k|^2, (*modes).
-        keep: 2/3 rule, 1 where |m| < n / 3 along every axis and else 0, (*modes): products of two are alias-free.
+        keep: 2/3 rule, 1 where |m| < n / 3 along every axis and else 0, (*modes); what is kept of a product
+            of two such states is free of aliases.
 
     Raises:
         ValueError: the grid is not periodic throughout, or masked.
