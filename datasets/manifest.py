@@ -1,4 +1,4 @@
-"""The books of a generated dataset: `dataset.json`, what was asked for, and `manifest.jsonl`, what is there."""
+"""The books of a dataset: `dataset.json`, what was asked for, and `manifest.jsonl`, what is there."""
 
 from __future__ import annotations
 
