@@ -1,256 +1,272 @@
-"""Grid data in HDF5 files that follow the schema of The Well (PolymathicAI), and say more than it asks for."""
+"""Files of The Well (PolymathicAI) and ours, which follow its schema: reading and writing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import prod
+import os
+import secrets
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any, final
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from ..meshes.grid import Boundary
-from .layout import Layout, Role, Variable
-from .recipe import Arrays
+from .layout import Layout, Role, Values, Variable
+from .manifest import OK, sync_folder
+from .source import Source
+from .well_storage import GROUPS, MAKING, STRING, GridStorage
+
+__all__ = ["GridStorage", "ManyGrids", "NotWell", "WellFile", "open_hdf5", "write_well"]
 
 FORMAT = "solvus grid"
 VERSION = 1
-GROUPS = ("t0_fields", "t1_fields", "t2_fields")  # scalars, vectors, tensors
-RESERVED = frozenset(
-    {
-        "dataset_name",
-        "grid_type",
-        "n_spatial_dims",
-        "n_trajectories",
-        "simulation_parameters",
-        "steady",
-        "format",
-    }
-    | {"format_version", "generator", "config_json", "seed_root", "license", "software_json", "created_utc"}
-)
-_STRING = h5py.string_dtype()
-_LARGEST_CHUNK = 1 << 31  # bytes; HDF5 ends at 4 GiB
+
+
+class NotWell(ValueError):
+    """A file that does not follow The Well's schema so far that it can be read."""
+
+
+class ManyGrids(NotWell):
+    """A file whose samples lie on different grids, or at different times."""
 
 
 @final
-@dataclass(frozen=True)
-class GridStorage:
-    """Lay samples on a grid out in an HDF5 file that is valid for The Well.
+class WellFile(Source):
+    """Read grid data from one file of ours, shards among them, or from any file of The Well.
 
-    Solutions of steady problems get a time axis of length `steady_frames`, their inputs none: so other programs
-    can tell them apart. One chunk holds one sample at one time; every chunk has a fletcher32 checksum.
+    A file of ours gives back the layout it was written with. In others, fields with a time axis count as
+    states, or as outputs where there is one time only; fields without one are inputs. Samples that failed are
+    in the file and are NaN: `status` tells which.
 
     Args:
-        layout: form of the samples.
-        compression: None, "gzip" (level 1, with shuffle) or "lzf"; solver fields gain 1.2 to 1.5 times.
-        steady_frames: 1, or 2 to repeat a steady state, since The Well's loader needs two times.
+        path: of the file.
+
+    Attributes:
+        ids: of the samples, int64 (B,); 0 to B - 1 where the file does not say.
+        status: "ok" or "failed: reason", per sample.
+        steady: whether states stored once or repeated stand for a steady problem.
 
     Raises:
-        ValueError: a name is taken by the format, or a setting is unknown.
-
-    >>> from .layout import Layout, Variable
-    >>> layout = Layout("heat", ("x",), (np.linspace(0, 1, 5),), np.arange(3.0), (Variable("u", time_varying=True),))
-    >>> with h5py.File("heat.hdf5", "w", driver="core", backing_store=False) as file:
-    ...     GridStorage(layout).allocate(file, 2)
-    ...     GridStorage(layout).put(file, 0, {"u": np.ones((3, 5))})
-    ...     file["t0_fields/u"][:, 0, 0]
-    array([ 1., nan], dtype=float32)
+        FileNotFoundError: no such file.
+        NotWell: not HDF5, damaged, or a part of the schema is missing.
+        ManyGrids: coordinates or times differ between samples.
     """
 
-    layout: Layout
-    compression: str | None = None
-    steady_frames: int = 1
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file = open_hdf5(self.path)
+        try:
+            self.samples = int(self._file.attrs["n_trajectories"])
+            self.layout = self._layout()
+            self.ids, self.status = self._provenance()
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            self._file.close()
+            if isinstance(error, NotWell):
+                raise
+            reason = error.args[0] if error.args else error
+            raise NotWell(
+                f"{path} does not follow The Well's schema, `solvus check` says where: {reason}"
+            ) from None
 
-    def __post_init__(self) -> None:
-        taken = sorted(RESERVED & set(self.layout.parameters)) + ["time"] * ("time" in self.layout.axes)
-        if taken:
-            raise ValueError(
-                f"the format itself uses the names {', '.join(taken)}: rename these parameters or axes"
-            )
-        if self.compression not in (None, "gzip", "lzf"):
-            raise ValueError(f"compression is None, 'gzip' or 'lzf', got {self.compression!r}")
-        if self.steady_frames not in (1, 2):
-            raise ValueError(
-                f"a steady state is stored once or twice, got steady_frames = {self.steady_frames}"
-            )
-        if self.layout.dtype not in ("float32", "float64"):
-            raise ValueError(f"fields are stored as float32 or float64, got {self.layout.dtype!r}")
-
-    def allocate(self, file: h5py.File, samples: int) -> None:
-        """Create everything for a number of samples; fields are NaN until they are written.
+    def read(self, start: int, stop: int) -> Values:
+        """Return samples start to stop of every field; see `Source.read`.
 
         Raises:
-            ValueError: fewer than one sample.
+            IndexError: outside of the file.
+            OSError: a chunk is damaged.
         """
-        if samples < 1:
-            raise ValueError(f"a file holds at least one sample, got {samples}")
-        layout = self.layout
-        file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
-        file.attrs["dataset_name"], file.attrs["grid_type"] = layout.name, "cartesian"
-        file.attrs["n_spatial_dims"], file.attrs["n_trajectories"] = layout.dim, samples
-        file.attrs["steady"] = layout.steady
-        _words(file, "simulation_parameters", layout.parameters)
-        for name, value in layout.parameters.items():
-            file.attrs[name] = float(value)
-        self._dimensions(file)
-        self._boundary(file)
-        scalars = file.create_group("scalars")
-        for name, value in layout.parameters.items():
-            scalar = scalars.create_dataset(name, data=np.array(value, dtype=self._dtype))
-            _flags(scalar, sample_varying=False, time_varying=False)
-        _words(scalars, "field_names", layout.parameters)
-        for rank, group in enumerate(GROUPS):
-            fields = [v for v in layout.variables if v.rank == rank]
-            _words(file.create_group(group), "field_names", [v.name for v in fields])
-        for number, variable in enumerate(layout.variables):
-            self._field(file[GROUPS[variable.rank]], variable, number, samples)
-
-    def put(self, file: h5py.File, index: int, arrays: Arrays) -> None:
-        """Write a sample; fields that all samples share are written with the first one.
-
-        Args:
-            file: that was allocated.
-            index: of the sample in the file.
-            arrays: by name, one per variable, in the shapes of the layout.
-
-        Raises:
-            KeyError: a field is missing or unknown.
-            ValueError: a field has another shape, or a shared field differs from that of other samples.
-            OverflowError: values too large for the type.
-        """
-        names = [v.name for v in self.layout.variables]
-        if set(arrays) != set(names):
-            given = ", ".join(sorted(arrays)) or "none"
-            raise KeyError(f"the fields of {self.layout.name} are {', '.join(names)}; given: {given}")
-        for variable in self.layout.variables:
-            values = self._stored(variable, arrays[variable.name])
-            dataset = file[GROUPS[variable.rank]][variable.name]
-            if variable.sample_varying:
-                dataset[index] = values
-            elif dataset.id.get_num_chunks() == 0:
-                dataset[...] = values
-            elif not np.array_equal(dataset[...], values, equal_nan=True):
-                raise ValueError(
-                    f"{variable.name} is the same for all samples (sample_varying=False), but sample {index} has "
-                    "other values than those before"
-                )
-
-    def bytes_per_sample(self) -> int:
-        """Size of one sample as stored, before compression."""
-        size = self._dtype.itemsize
-        return sum(size * prod(self._shape(v)) for v in self.layout.variables if v.sample_varying)
-
-    @property
-    def _dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.layout.dtype).newbyteorder("<")
-
-    def _timed(self, variable: Variable) -> bool:
-        """Whether a field has a time axis in the file."""
-        return variable.time_varying or (self.layout.steady and variable.role is not Role.INPUT)
-
-    def _shape(self, variable: Variable) -> tuple[int, ...]:
-        """Shape of one sample of a field in the file."""
-        shape = self.layout.shape(variable.name)
-        return shape if variable.time_varying or not self._timed(variable) else (self.steady_frames, *shape)
-
-    def _stored(self, variable: Variable, given: Any) -> np.ndarray:
-        """Check an array and bring it to the form of the file."""
-        array, shape = np.asarray(given), self.layout.shape(variable.name)
-        dims = self.layout.dims(variable.name)
-        if array.ndim != len(shape):
-            raise ValueError(
-                f"{variable.name} has {array.ndim} axes, needed are {len(shape)}: {_form(dims, shape)}"
+        if not 0 <= start <= stop <= self.samples:
+            raise IndexError(
+                f"{self.path.name} has the samples 0 to {self.samples}, asked for {start} to {stop}"
             )
-        wrong = [f"{d} has {n}" for d, n, m in zip(dims, array.shape, shape, strict=True) if n != m]
-        if wrong:
-            raise ValueError(f"{variable.name}: {', '.join(wrong)} points, needed is {_form(dims, shape)}")
-        with np.errstate(over="ignore"):
-            stored = array.astype(self._dtype)
-        if np.isinf(stored).any() and not np.isinf(array).any():
-            raise OverflowError(
-                f"{variable.name} exceeds the range of {self.layout.dtype}: store it as float64"
-            )
-        return np.broadcast_to(stored, self._shape(variable))
+        read = {
+            v.name: self._values(v, slice(start, stop)) for v in self.layout.variables if v.sample_varying
+        }
+        return {
+            v.name: read[v.name] if v.sample_varying else self._shared[v.name] for v in self.layout.variables
+        }
 
-    def _field(self, group: h5py.Group, variable: Variable, number: int, samples: int) -> None:
-        shape, layout = self._shape(variable), self.layout
-        timed = self._timed(variable)
-        chunk = list(shape)
-        if timed:
-            chunk[0] = 1
-        while self._dtype.itemsize * prod(chunk) > _LARGEST_CHUNK:
-            chunk[timed] = -(-chunk[timed] // 2)
-        several = variable.sample_varying
-        dataset = group.create_dataset(
-            variable.name,
-            shape=(samples, *shape) if several else shape,
-            chunks=(1, *chunk) if several else tuple(chunk),
-            dtype=self._dtype,
-            fillvalue=np.nan,
-            fletcher32=True,
-            **_filters(self.compression),
+    def varying_scalars(self) -> dict[str, NDArray[Any]]:
+        """Return scalars that vary between samples or in time: no part of the layout, as stored."""
+        scalars = self._file["scalars"]
+        return {name: scalars[name][()] for name in scalars.attrs["field_names"] if _varies(scalars[name])}
+
+    def close(self) -> None:
+        """Let go of the file; harmless when repeated."""
+        self._file.close()
+
+    @cached_property
+    def _shared(self) -> dict[str, NDArray[Any]]:
+        return {v.name: self._values(v, None) for v in self.layout.variables if not v.sample_varying}
+
+    def _values(self, variable: Variable, samples: slice | None) -> NDArray[Any]:
+        dataset = self._file[GROUPS[variable.rank]][variable.name]
+        index: tuple[Any, ...] = () if samples is None else (samples,)
+        if dataset.attrs["time_varying"] and not variable.time_varying:
+            index = (*index, 0)
+        try:
+            found = np.asarray(dataset[index], dtype=self.layout.dtype)
+        except OSError as error:
+            raise OSError(
+                f"{self.path}: the field {variable.name} is damaged ({error}): copy or generate the file again"
+            ) from None
+        if np.any(dataset.attrs["dim_varying"]):
+            return found
+        lead = found.ndim - variable.rank  # one value for all of space: every point gets it
+        along = found.reshape(*found.shape[:lead], *(1,) * self.layout.dim, *found.shape[lead:])
+        front = () if samples is None else found.shape[:1]
+        return np.broadcast_to(along, (*front, *self.layout.shape(variable.name)))
+
+    def _layout(self) -> Layout:
+        file = self._file
+        axes = tuple(str(name) for name in file["dimensions"].attrs["spatial_dims"])
+        times, coordinates = self._positions("time"), tuple(self._positions(axis) for axis in axes)
+        self.steady = bool(file.attrs.get("steady", len(times) == 1))
+        fields = [
+            (rank, str(name), file[group][str(name)])
+            for rank, group in enumerate(GROUPS)
+            for name in file[group].attrs["field_names"]
+        ]
+        fields.sort(key=lambda field: int(field[2].attrs.get("number", 0)))
+        wide = any(dataset.dtype.itemsize > 4 for _, _, dataset in fields)
+        scalars = file["scalars"]
+        fixed = [str(name) for name in scalars.attrs["field_names"] if not _varies(scalars[name])]
+        return Layout(
+            str(file.attrs["dataset_name"]),
+            axes,
+            coordinates,
+            times[:1] if self.steady else times,
+            tuple(self._variable(rank, name, dataset, axes) for rank, name, dataset in fields),
+            self._boundary(axes),
+            {name: float(file.attrs.get(name, scalars[name][()])) for name in fixed},
+            "float64" if wide else "float32",
         )
-        _flags(dataset, sample_varying=several, time_varying=timed)
-        dataset.attrs["dim_varying"] = np.array(
-            [not variable.axes or axis in variable.axes for axis in layout.axes]
+
+    def _variable(self, rank: int, name: str, dataset: h5py.Dataset, axes: tuple[str, ...]) -> Variable:
+        attrs = dataset.attrs
+        timed = bool(attrs["time_varying"])
+        guess = (Role.OUTPUT if self.steady else Role.STATE) if timed else Role.INPUT
+        along = tuple(axis for axis, varies in zip(axes, attrs["dim_varying"], strict=True) if varies)
+        return Variable(
+            name,
+            rank,
+            Role(attrs.get("role", guess)),
+            bool(attrs["sample_varying"]),
+            timed and not self.steady,
+            str(attrs.get("meaning", "")),
+            tuple(str(axis) for axis in attrs.get("axes", () if along == axes else along)),
         )
-        if variable.rank == 2:
-            dataset.attrs["symmetric"] = dataset.attrs["antisymmetric"] = False
-        dataset.attrs["role"], dataset.attrs["meaning"] = variable.role.value, variable.meaning
-        dataset.attrs["number"] = number  # place among the variables of the layout
-        _words(dataset, "axes", variable.axes)
 
-    def _dimensions(self, file: h5py.File) -> None:
-        """Write coordinates twice: in the type of the fields, as The Well has them, and exactly."""
-        layout = self.layout
-        start = float(layout.times[0]) if len(layout.times) else 0.0
-        times = start + np.arange(self.steady_frames) if layout.steady else layout.times
-        group, exact = file.create_group("dimensions"), file.create_group("coordinates")
-        _words(group, "spatial_dims", layout.axes)
-        for name, values in zip(("time", *layout.axes), (times, *layout.coordinates), strict=True):
-            _flags(
-                group.create_dataset(name, data=np.asarray(values).astype(self._dtype)),
-                sample_varying=False,
-                time_varying=name == "time",
+    def _positions(self, name: str) -> NDArray[np.float64]:
+        """Return times, or the coordinates of an axis: exact where the file has them so."""
+        exact = self._file.get(f"coordinates/{name}")
+        found = np.asarray(self._file["dimensions"][name] if exact is None else exact, dtype=np.float64)
+        if found.ndim < 2:
+            return found
+        if not (found == found[0]).all():
+            raise ManyGrids(
+                f"{self.path.name}: the samples have different values of {name!r}; a layout has one grid and "
+                "one set of times: split the file by them, or interpolate to common ones"
             )
-            exact.create_dataset(name, data=np.asarray(values).astype("<f8"))
+        return found[0]
 
-    def _boundary(self, file: h5py.File) -> None:
-        """Write The Well's conditions, which know walls only, and the true ones beside them."""
-        group = file.create_group("boundary_conditions")
-        layout = self.layout
-        if layout.boundary is None:
-            return
-        exact = file.create_group("boundary_conditions_ext")
-        for axis, count, (low, high) in zip(layout.axes, layout.resolution, layout.boundary, strict=True):
-            kind = "PERIODIC" if low is Boundary.PERIODIC else "WALL"
-            condition = group.create_group(f"{axis}_{kind.lower()}")
-            _words(condition, "associated_dims", [axis])
-            _words(condition, "associated_fields", [])
-            condition.attrs["bc_type"] = kind
-            _flags(condition, sample_varying=False, time_varying=False)
-            mask = np.zeros(count, dtype=bool)
-            mask[[0, -1]] = True
-            condition.create_dataset("mask", data=mask)
-            sides = exact.create_group(axis)
-            sides.attrs["low"], sides.attrs["high"] = low.value, high.value
+    def _boundary(self, axes: tuple[str, ...]) -> tuple[tuple[Boundary, Boundary], ...] | None:
+        """Return the conditions; of The Well's own kinds, only "periodic" says what it is."""
+        exact = self._file.get("boundary_conditions_ext")
+        if exact is not None:
+            sides = [exact[axis].attrs for axis in axes]
+            return tuple((Boundary(side["low"]), Boundary(side["high"])) for side in sides)
+        conditions = [group.attrs for group in self._file["boundary_conditions"].values()]
+        periodic = {a for c in conditions if c["bc_type"].upper() == "PERIODIC" for a in c["associated_dims"]}
+        return tuple((Boundary.PERIODIC,) * 2 for _ in axes) if periodic == set(axes) else None
 
+    def _provenance(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        group = self._file.get("provenance", {})
+        ids = np.asarray(group["sample_id"]) if "sample_id" in group else np.arange(self.samples)
+        status = group["status"].asstr()[()].tolist() if "status" in group else [OK] * self.samples
+        return ids.astype(np.int64), tuple(status)
 
-def _words(thing: h5py.Group | h5py.Dataset, key: str, values: Iterable[str]) -> None:
-    # an empty list without a type would become an array of numbers
-    thing.attrs.create(key, np.array(list(values), dtype=object), dtype=_STRING)
+    def extras(self) -> dict[str, Any]:
+        """Return what the file says about its making: recipe, seed, software, license."""
+        return {key: self._file.attrs[key] for key in MAKING if key in self._file.attrs}
 
 
-def _flags(thing: h5py.Group | h5py.Dataset, *, sample_varying: bool, time_varying: bool) -> None:
-    thing.attrs["sample_varying"], thing.attrs["time_varying"] = sample_varying, time_varying
+def open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        FileNotFoundError: no such file.
+        NotWell: it is something else, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}")
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        if h5py.is_hdf5(path):
+            what = "is damaged, for example cut off: copy or generate it again"
+        else:
+            what = "is no HDF5 file"
+        raise NotWell(f"{path} {what} ({error})") from None
 
 
-def _filters(compression: str | None) -> dict[str, Any]:
-    if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    return {"compression": compression, "shuffle": True} if compression else {}
+def write_well(
+    source: Source,
+    path: str | Path,
+    *,
+    steady_as_pair: bool = True,
+    compression: str | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write grid data to one file of The Well, block by block; the file appears when it is complete.
+
+    Args:
+        source: of the data.
+        path: of the file, *.hdf5 or *.h5.
+        steady_as_pair: repeat steady states at a second time, without which The Well's loader does not open
+            the file; reading gives the steady data back.
+        compression: see `GridStorage`.
+        attributes: of the file: license, generator and the like.
+        overwrite: replace an existing file.
+
+    Raises:
+        FileExistsError: the file is there and `overwrite` is False.
+        ValueError: the source is empty, or a name is taken by the format.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another name, or pass overwrite=True to replace it")
+    storage = GridStorage(source.layout, compression, 2 if steady_as_pair and source.layout.steady else 1)
+    known = source if isinstance(source, WellFile) else None
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            storage.allocate(file, source.samples)
+            file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
+            for key, value in {**(known.extras() if known else {}), **(attributes or {})}.items():
+                file.attrs[key] = value
+            shared = {v.name for v in source.layout.variables if not v.sample_varying}
+            for start, values in source.blocks():
+                lengths = [len(array) for name, array in values.items() if name not in shared]
+                for i in range(lengths[0] if lengths else source.samples - start):
+                    one = {name: array if name in shared else array[i] for name, array in values.items()}
+                    storage.put(file, start + i, one)
+            group = file.create_group("provenance")
+            group["sample_id"] = known.ids if known else np.arange(source.samples)
+            status = known.status if known else (OK,) * source.samples
+            group.create_dataset("status", data=np.array(status, dtype=object), dtype=STRING)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
-def _form(dims: tuple[str, ...], shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join(f"{d} {n}" for d, n in zip(dims, shape, strict=True)) + ")"
+def _varies(thing: h5py.Dataset) -> bool:
+    return bool(thing.attrs["sample_varying"] or thing.attrs["time_varying"])
