@@ -14,7 +14,7 @@ from torch import Tensor
 from ...meshes.grid import Grid
 from ..linear.base import LinearOperator
 from ..linear.errors import ShapeMismatch
-from .base import FieldSpec
+from .base import Assembled, FieldSpec
 
 
 @final
@@ -71,7 +71,9 @@ class Evolution(ABC):
         names = [spec.name for spec in self.state]
         if set(fields) != set(names):
             given = ", ".join(sorted(fields)) or "none"
-            raise ShapeMismatch(f"{type(self).__name__} has the components {', '.join(names)}; given: {given}")
+            raise ShapeMismatch(
+                f"{type(self).__name__} has the components {', '.join(names)}; given: {given}"
+            )
         return torch.stack([fields[name] for name in names], dim=1)
 
     @final
@@ -99,3 +101,20 @@ class Parabolic(Evolution):
     @abstractmethod
     def source(self, grid: Grid, t: float) -> Tensor:
         """Return f(t), (*grid.shape) float64."""
+
+    @final
+    def system(self, grid: Grid, t: float, dt: float, u: Tensor) -> Assembled:
+        """Return the linear system of one step of the implicit midpoint rule from u (..., *grid.shape) at t.
+
+            (Id + dt/2 K) u_1 = (Id - dt/2 K) u + dt f,     K and f at t + dt/2
+
+        b (..., n) is in the type and on the device of the operator. Learned relaxation is trained on a sequence
+        of such systems.
+        """
+        shape = tuple(u.shape[u.ndim - grid.dim :])
+        if shape != grid.shape:
+            raise ShapeMismatch(f"the state has shape {tuple(u.shape)}, this grid needs (..., {grid.shape})")
+        A = self.operator(grid, t + dt / 2, dt / 2)
+        f = self.source(grid, t + dt / 2).to(A.device, A.dtype).reshape(-1)
+        flat = u.to(A.device, A.dtype).reshape(*u.shape[: u.ndim - grid.dim], grid.size)
+        return Assembled(A, 2 * flat - A @ flat + dt * f)

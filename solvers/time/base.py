@@ -20,11 +20,18 @@ class TimeStepper(ABC):
     """
 
     order: ClassVar[int]
-    dt: float
+
+    def __init__(self, dt: float) -> None:
+        if not dt > 0:
+            raise ValueError(f"dt, the length of a step, must be positive, got {dt}")
+        self.dt = dt
 
     @abstractmethod
     def step(self, u: Tensor, t: float) -> Tensor:
-        """Return the state at t + dt from the state u at t."""
+        """Return the state at t + dt from the state u at t, which is left as it is.
+
+        Explicit parts that diverge become infinite or NaN without an error: the caller looks.
+        """
 
     def __call__(self, u: Tensor) -> Tensor:
         """Take a step from t = 0: all there is to an equation that does not depend on t."""

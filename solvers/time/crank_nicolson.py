@@ -24,7 +24,7 @@ _STOP = Stop(rtol=1e-10)
 class CrankNicolson(TimeStepper):
     """Step u_t = -K(t) u + f(t) by the implicit midpoint of K and f; stable for every dt.
 
-        (Id + dt/2 K) u_1 = (Id - dt/2 K) u + dt f,     K and f at t + dt/2
+        (Id + dt/2 K) u_1 = (Id - dt/2 K) u + dt f,     K and f at t + dt/2, see `Parabolic.system`
 
     Args:
         equation: what is stepped.
@@ -48,26 +48,16 @@ class CrankNicolson(TimeStepper):
     def __init__(
         self, equation: Parabolic, grid: Grid, dt: float, *, solver: Solver = _AUTO, stop: Stop = _STOP
     ) -> None:
-        if not dt > 0:
-            raise ValueError(f"dt must be positive, got {dt}")
+        super().__init__(dt)
         equation.check(grid)
-        self.dt = dt
         self.equation, self.grid, self.solver, self.stop = equation, grid, solver, stop
-
-    def system(self, u: Tensor, t: float) -> Assembled:
-        """Return the linear system of the step from u (B, 1, *shape) at t: A, and b (B, n)."""
-        if tuple(u.shape[1:]) != (1, *self.grid.shape):
-            need = ", ".join(map(str, (1, *self.grid.shape)))
-            raise ShapeMismatch(f"the state has shape {tuple(u.shape)}, this grid needs (B, {need})")
-        middle = t + self.dt / 2
-        A = self.equation.operator(self.grid, middle, self.dt / 2)
-        f = self.equation.source(self.grid, middle).to(A.device, A.dtype).reshape(-1)
-        flat = u.to(A.device, A.dtype).reshape(len(u), -1)
-        return Assembled(A, 2 * flat - A @ flat + self.dt * f)
 
     def step(self, u: Tensor, t: float) -> Tensor:
         """Return the state (B, 1, *shape) at t + dt, in the type and on the device of u."""
-        A, b = self.system(u, t)
+        if u.ndim != self.grid.dim + 2 or u.shape[1] != 1:
+            need = ", ".join(map(str, self.grid.shape))
+            raise ShapeMismatch(f"the state has shape {tuple(u.shape)}, this grid needs (B, 1, {need})")
+        A, b = self.equation.system(self.grid, t, self.dt, u[:, 0])
         starts = u.detach().to(A.device, A.dtype).reshape(len(u), -1)
         if A.device.type == "cpu":
             parts = [self._solve(Assembled(A, row), start) for row, start in zip(b, starts, strict=True)]
