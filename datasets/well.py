@@ -82,11 +82,10 @@ class WellFile(Source):
             raise IndexError(
                 f"{self.path.name} has the samples 0 to {self.samples}, asked for {start} to {stop}"
             )
-        read = {
-            v.name: self._values(v, slice(start, stop)) for v in self.layout.variables if v.sample_varying
-        }
+        samples = slice(start, stop)
         return {
-            v.name: read[v.name] if v.sample_varying else self._shared[v.name] for v in self.layout.variables
+            v.name: self._values(v, samples) if v.sample_varying else self._shared[v.name]
+            for v in self.layout.variables
         }
 
     def varying_scalars(self) -> dict[str, NDArray[Any]]:
@@ -111,7 +110,7 @@ class WellFile(Source):
             found = np.asarray(dataset[index], dtype=self.layout.dtype)
         except OSError as error:
             raise OSError(
-                f"{self.path}: the field {variable.name} is damaged ({error}): copy or generate the file again"
+                f"{self.path}: the field {variable.name} is damaged, copy or generate the file again ({error})"
             ) from None
         if np.any(dataset.attrs["dim_varying"]):
             return found
