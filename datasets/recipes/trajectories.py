@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ...meshes.grid import Grid
+from ...operators.linear.errors import NonFinite
 from ...operators.pde.evolution import Parabolic, Semilinear, SpectralEvolution
+from ...solvers.base import SolveError
 from ...solvers.time import ETDRK4, CrankNicolson, TimeStepper, rollout
 from ..layout import Layout, Role, Variable, axes_of
 from ..recipe import Draw, Recipe, Solved
@@ -93,16 +95,25 @@ class Trajectories(Recipe):
         return {name: value[0].numpy() for name, value in fields.items()}
 
     def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
-        """Roll samples out together; every operation acts on each sample alone."""
+        """Roll samples out: together where the form is spectral, one by one where linear systems are solved."""
+        if isinstance(self.equation, Parabolic):
+            return [sample for draw in draws for sample in self._solve_together([draw], device)]
         # Transforms of one sample take another code path than those of several: a lone one gets company.
-        company = list(draws) * 2 if len(draws) == 1 else draws
+        return self._solve_together(list(draws) * 2 if len(draws) == 1 else draws, device)[: len(draws)]
+
+    def _solve_together(self, draws: Sequence[Draw], device: str) -> list[Solved]:
         names = [spec.name for spec in self.equation.state]
         u0 = self.equation.stack(
-            {name: torch.stack([torch.as_tensor(draw[name]) for draw in company]) for name in names}
+            {name: torch.stack([torch.as_tensor(draw[name]) for draw in draws]) for name in names}
         ).to(device)
-        record, defects = self._roll(u0)
+        try:
+            record, defects = self._roll(u0)
+        except (SolveError, NonFinite) as error:
+            return [Solved({}, float("nan"), 0, f"{type(error).__name__}: {error}") for _ in draws]
         thin = (slice(None, None, self.stride),) * self.grid.dim
-        fields = {name: part[(..., *thin)].cpu().numpy() for name, part in self.equation.unstack(record, 2).items()}
+        fields = {
+            name: part[(..., *thin)].cpu().numpy() for name, part in self.equation.unstack(record, 2).items()
+        }
         steps = self.every * self.frames
         return [
             self._judge({name: part[i] for name, part in fields.items()}, float(defects[i]), steps)
@@ -123,9 +134,9 @@ class Trajectories(Recipe):
 
         def look(v: Tensor) -> Tensor:
             nonlocal frame
-            t = frame * self.interval
-            once, twice = full.step(v, t), half.step(half.step(v, t), t + self.dt / 2)
             if frame < self.frames:
+                t = frame * self.interval
+                once, twice = full.step(v, t), half.step(half.step(v, t), t + self.dt / 2)
                 np.maximum(defects, self.every * _relative(once - twice, v), out=defects)
             frame += 1
             return v if observe is None else observe(v)

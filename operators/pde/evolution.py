@@ -108,8 +108,8 @@ class Parabolic(Evolution):
 
             (Id + dt/2 K) u_1 = (Id - dt/2 K) u + dt f,     K and f at t + dt/2
 
-        b (..., n) is in the type and on the device of the operator. Learned relaxation is trained on a sequence
-        of such systems.
+        b (..., n) is in the type and on the device of the operator. Learned relaxation is trained on a
+        sequence of such systems.
         """
         shape = tuple(u.shape[u.ndim - grid.dim :])
         if shape != grid.shape:

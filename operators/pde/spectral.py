@@ -72,6 +72,10 @@ class Fourier:
         """Return the real state (..., *shape) of coefficients (..., *modes)."""
         return torch.fft.irfftn(v, s=self.shape, dim=self._axes)
 
+    def square(self, v: Tensor) -> Tensor:
+        """Return the coefficients of u^2 by the 2/3 rule: of what `keep` keeps of u, and cut by it again."""
+        return self.keep * self.to_modes(self.to_grid(self.keep * v).square())
+
     @property
     def size(self) -> int:
         """Number of grid points: coefficient of a state that is 1 everywhere."""
