@@ -15,7 +15,7 @@ from .layout import Layout, Role, Variable
 from .recipe import Arrays
 
 GROUPS = ("t0_fields", "t1_fields", "t2_fields")  # scalars, vectors, tensors
-MAKING = ("generator", "config_json", "seed_root", "license", "software_json")
+MAKING = ("generator", "config_json", "seed_root", "config_sha256", "license", "software_json")
 RESERVED = frozenset(
     {"dataset_name", "grid_type", "n_spatial_dims", "n_trajectories", "simulation_parameters", "steady"}
     | {"format", "format_version", *MAKING}
