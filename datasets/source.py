@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self, final
+
+import numpy as np
 
 from .layout import Layout, Values
 
@@ -28,7 +30,24 @@ class Source(ABC):
         Fields that vary between samples have the samples in front, (stop - start, ...); the others have none.
         """
 
-    def close(self) -> None:
+    def frames(self, sample: int, times: slice, names: Sequence[str]) -> Values:
+        """Return some fields of one sample, those that vary in time at some times only.
+
+        The arrays are the caller's own. Files that can read a part alone do so.
+
+        Args:
+            sample: number of the sample.
+            times: which of the times, for fields that vary in time; others come whole.
+            names: of the fields.
+        """
+        values, cut = self.read(sample, sample + 1), {}
+        for name in names:
+            variable = self.layout[name]
+            one = values[name][0] if variable.sample_varying else values[name]
+            cut[name] = np.array(one[times] if variable.time_varying else one)
+        return cut
+
+    def close(self) -> None:  # noqa: B027
         """Let go of files; harmless when repeated."""
 
     @final
