@@ -7,11 +7,17 @@ from typing import Any
 
 
 def parameters_of(equation: Any) -> dict[str, float]:
-    """Return the numeric fields of a dataclass by name.
+    """Return the numeric fields of a dataclass by name, those of dataclasses inside it as outer_inner.
 
-    >>> from ...operators.pde import Poisson
-    >>> "structures" in parameters_of(Poisson())
-    True
+    >>> from ...operators.pde import Helmholtz
+    >>> parameters_of(Helmholtz(20.0))
+    {'wavenumber': 20.0, 'structures': 4.0}
     """
-    values = {f.name: getattr(equation, f.name) for f in dataclasses.fields(equation)}
-    return {name: float(v) for name, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    found: dict[str, float] = {}
+    for field in dataclasses.fields(equation):
+        value = getattr(equation, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found |= {f"{field.name}_{name}": number for name, number in parameters_of(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[field.name] = float(value)
+    return found

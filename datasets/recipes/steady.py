@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from ...meshes.grid import Grid
 from ...operators.pde.base import Equation, FieldSpec, Place
 from ...solvers.auto import Auto
-from ...solvers.base import Result, Solver, Status, Stop, solve
+from ...solvers.base import Result, Solver, Stop, solve
+from ...solvers.direct import Direct
 from ...solvers.system import LinearSystem
 from ..layout import Layout, Role, Variable, axes_of
 from ..recipe import Draw, Recipe, Solved
@@ -21,6 +22,7 @@ from ..well import GridStorage
 from .parameters import parameters_of
 
 _AUTO = Auto()
+_UNSOLVABLE = (ValueError, ArithmeticError, torch.linalg.LinAlgError)  # what bad data raise, bad settings not
 
 
 @final
@@ -55,6 +57,8 @@ class Steady(Recipe):
             raise ValueError(
                 f"the fields {per_cell} have one value per cell, the unknowns sit elsewhere: give a cell-centred grid"
             )
+        if self.stride < 1:
+            raise ValueError(f"stride counts points, so at least 1 (all of them), got {self.stride}")
 
     @property
     def layout(self) -> Layout:
@@ -82,36 +86,54 @@ class Steady(Recipe):
         return {name: value[0].numpy() for name, value in fields.items()}
 
     def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
-        """Solve samples: one by one on the CPU, so that none depends on the others; else as one batch."""
-        if device == "cpu":
+        """Solve samples: one by one on the CPU, so that none depends on the others; else as one batch.
+
+        Direct methods factor one matrix on the CPU: they get one sample at a time there, whatever the device.
+        """
+        if isinstance(self.solver, Direct):
+            device = "cpu"
+        if torch.device(device).type == "cpu":
             return [sample for draw in draws for sample in self.solve_together([draw], device)]
         return self.solve_together(draws, device)
 
     def solve_together(self, draws: Sequence[Draw], device: str) -> list[Solved]:
-        """Solve samples as one batch of systems on a device."""
-        single = len(draws) == 1
+        """Solve samples as one batch of systems on a device.
+
+        Where the batch cannot be posed or set up at all (a coefficient that is infinite or not positive), its
+        samples are solved one by one, so that only those that are to blame fail.
+        """
+        if not draws:
+            return []
+        try:
+            result = self._result(draws, device)
+        except _UNSOLVABLE as error:
+            if len(draws) > 1:
+                return [sample for draw in draws for sample in self.solve_together([draw], device)]
+            return [Solved({}, float("nan"), 0, f"{type(error).__name__}: {error}")]
+        residuals = np.atleast_1d(result.relative_residual.cpu().numpy())
+        steps = np.atleast_1d(result.sample_steps.cpu().numpy())
+        values = result.value.reshape(len(draws), *self.grid.shape).cpu().numpy()
+        return [
+            self._judge(draw, value, Solved({}, float(residual), int(taken)), result)
+            for draw, value, residual, taken in zip(draws, values, residuals, steps, strict=True)
+        ]
+
+    def _result(self, draws: Sequence[Draw], device: str) -> Result:
         fields: dict[str, Tensor] = {}
         for spec in self.equation.inputs:
             stacked = torch.stack([torch.as_tensor(draw[spec.name]) for draw in draws])
-            fields[spec.name] = (stacked[0] if single else stacked).to(device)
-        A, b = self.equation.problem(self.grid, fields)
-        result = solve(LinearSystem(A, b), self.solver, stop=Stop(rtol=self.rtol), throw=False)
-        residuals = np.atleast_1d(result.relative_residual.cpu().numpy())
-        values = result.value.reshape(len(draws), *self.grid.shape).cpu().numpy()
-        return [
-            self._judge(draw, value, float(residual), result)
-            for draw, value, residual in zip(draws, values, residuals, strict=True)
-        ]
+            fields[spec.name] = (stacked[0] if len(draws) == 1 else stacked).to(device)
+        system = LinearSystem(*self.equation.problem(self.grid, fields))
+        return solve(system, self.solver, stop=Stop(rtol=self.rtol), throw=False)
 
-    def _judge(self, draw: Draw, value: np.ndarray, residual: float, result: Result) -> Solved:
-        if not residual <= self.max_residual:
-            reason = result.reason or Status(result.status).advice
-            text = f"{result.status.name}, residual {residual:.1e} above {self.max_residual:.1e}: {reason}"
-            return Solved({}, residual, result.steps, text)
+    def _judge(self, draw: Draw, value: np.ndarray, sample: Solved, result: Result) -> Solved:
+        if not sample.residual <= self.max_residual:
+            advice = result.reason or result.status.advice
+            text = f"residual {sample.residual:.1e} above {self.max_residual:.1e}: {result.status.name}, {advice}"
+            return replace(sample, failure=text)
         (output,) = self.equation.outputs
         thin = (slice(None, None, self.stride),) * self.grid.dim
-        stored = {name: array[thin] for name, array in {**draw, output.name: value}.items()}
-        return Solved(stored, residual, result.steps)
+        return replace(sample, arrays={name: a[thin] for name, a in {**draw, output.name: value}.items()})
 
 
 def _variables(specs: Sequence[FieldSpec], role: Role) -> tuple[Variable, ...]:

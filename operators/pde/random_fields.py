@@ -94,8 +94,8 @@ class GaussianField:
 
     def variance(self, grid: Grid) -> float:
         """Return the variance at a point (periodic), or its mean over the box, of the fields on a grid."""
-        lam, (order, _) = self.eigenvalues(grid), self._terms(grid)
-        return float(lam.ravel()[order].sum()) / self._volume(grid)
+        lam = self.eigenvalues(grid).ravel()[_order(self, grid.cells, _sides(grid))]
+        return float(lam.sum()) / self._volume(grid)
 
     def eigenvalues(self, grid: Grid) -> Floats:
         """Return lam_k of every mode that a grid carries, (*modes); 0 for a constant that is left out.
@@ -128,24 +128,9 @@ class GaussianField:
     def _volume(self, grid: Grid) -> float:
         return prod(_sides(grid)) if self.normalised else 1.0
 
-    def _terms(self, grid: Grid) -> tuple[Ints, tuple[int, ...]]:
-        """Flat numbers of the modes in the order in which they are drawn, and the shape of all modes."""
-        numbers = self._numbers(grid)
-        shape = tuple(len(k) for k in numbers)
-        if prod(shape) - (0 if self.constant or self.boundary is Boundary.DIRICHLET else 1) < (self.terms or 1):
-            raise ValueError(
-                f"a grid of {grid.cells} cells carries {prod(shape)} modes of a {self.boundary} field, fewer "
-                f"than the {self.terms or 1} asked for: refine it"
-            )
-        if self.terms is None:
-            return _from_coarse_to_fine(grid.cells, _sides(grid), self.boundary), shape
-        where = np.meshgrid(*numbers, indexing="ij")
-        order = np.lexsort([*(k.ravel() for k in reversed(where)), -self.eigenvalues(grid).ravel()])
-        return order[: self.terms], shape
-
     def _draw(self, grid: Grid, generator: np.random.Generator) -> Floats:
-        order, shape = self._terms(grid)
-        root = np.sqrt(self.eigenvalues(grid).ravel()[order] / self._volume(grid))
+        order, lam = _order(self, grid.cells, _sides(grid)), self.eigenvalues(grid)
+        shape, root = lam.shape, np.sqrt(lam.ravel()[order] / self._volume(grid))
         centred = grid.centring is Centring.CELL
         if self.boundary is Boundary.PERIODIC:
             xi = generator.standard_normal((len(order), 2)) / sqrt(2)  # E |xi|^2 = 1
@@ -167,25 +152,44 @@ def _sides(grid: Grid) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=8)
-def _from_coarse_to_fine(cells: tuple[int, ...], sides: tuple[float, ...], boundary: Boundary) -> Ints:
-    """Order modes by the largest k / L of their axes: what a coarser grid carries comes first.
+def _order(field: GaussianField, cells: tuple[int, ...], sides: tuple[float, ...]) -> Ints:
+    """Flat numbers of a grid's modes in the order in which they are drawn.
 
-    On an even torus k = -m / 2 stands without +m / 2: modes with a positive largest k follow their shell.
+    All modes: by the largest k / L of their axes, so that what a coarser grid carries comes first. On an even
+    torus k = -m / 2 stands without +m / 2: modes with a positive largest k follow their shell. Otherwise the
+    `terms` of largest variance.
     """
-    field = GaussianField(1.0, 1.0, boundary=boundary)
-    numbers = field._numbers(Grid(cells, upper=sides, centring=Centring.CELL))
-    waves = [np.abs(k) / side for k, side in zip(numbers, sides, strict=True)]
-    shell = np.asarray(np.maximum.reduce(np.broadcast_arrays(*np.meshgrid(*waves, indexing="ij", sparse=True))))
+    grid = Grid(cells, upper=sides, centring=Centring.CELL)
+    numbers = field._numbers(grid)
     where = np.meshgrid(*numbers, indexing="ij")
+    waves = [k / side for k, side in zip(where, sides, strict=True)]
     keys = [k.ravel() for k in reversed(where)]
-    if boundary is Boundary.PERIODIC:
-        late = np.zeros(shell.shape, dtype=bool)
-        for k, side in zip(where, sides, strict=True):
-            late |= k / side == shell
-        keys.append(late.ravel())
-    order = np.lexsort([*keys, shell.ravel()])
+    if field.terms is None:
+        shell = np.maximum.reduce([np.abs(w) for w in waves])
+        if field.boundary is Boundary.PERIODIC:
+            keys.append(np.logical_or.reduce([w == shell for w in waves]).ravel())
+        order = np.lexsort([*keys, shell.ravel()])
+    else:
+        order = np.lexsort([*keys, -field.eigenvalues(grid).ravel()])[: field.terms]
+    square = np.asarray(sum(w**2 for w in waves)).ravel()[order]
+    if not square.any():
+        raise ValueError(f"a grid of {cells} cells carries no {field.boundary} mode that varies: refine it")
+    if field.terms is not None and not (order.size == field.terms and _resolved(field, grid, square)):
+        raise ValueError(
+            f"a grid of {cells} cells does not carry the {field.terms} terms of largest variance of a "
+            f"{field.boundary} field: refine it, or ask for fewer"
+        )
     order.setflags(write=False)
     return order
+
+
+def _resolved(field: GaussianField, grid: Grid, square: Floats) -> bool:
+    """Whether every mode that a grid does not carry has a larger (k / L)^2 than those that are kept."""
+    sides = np.array(_sides(grid))
+    first = np.array([(m + 1) // 2 if field.boundary is Boundary.PERIODIC else m for m in grid.cells])
+    rest = (1 / sides) ** 2 if field.boundary is Boundary.DIRICHLET else np.zeros(grid.dim)
+    missing = (first / sides) ** 2 + rest.sum() - rest
+    return bool(square.max() < missing.min())
 
 
 def _on_torus(z: NDArray[np.complex128], numbers: list[Ints], centred: bool) -> Floats:
