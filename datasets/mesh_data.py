@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..meshes.mesh import Mesh
-from ..meshes.topology import find_rows
 from .manifest import OK, Manifest, read_manifest
 from .mesh_check import check_mesh
-from .mesh_storage import KIND, MeshLayout, MeshStorage, mesh_arrays, read_layout
+from .mesh_storage import KIND, MeshLayout, MeshStorage, mesh_arrays, mesh_from_arrays, read_layout
 from .well import open_hdf5
 
 __all__ = [
@@ -31,6 +30,7 @@ __all__ = [
     "NoMeshData",
     "check_mesh",
     "mesh_arrays",
+    "mesh_from_arrays",
 ]
 
 Fields = Mapping[str, NDArray[Any]]
@@ -173,15 +173,14 @@ class MeshFile(MeshSource):
             raise IndexError(f"{self.path} holds samples 0 to {len(self) - 1}, asked for is {index}")
         file, layout, at = self._file(), self.layout, int(self._places[index])
         rows = {name: slice(int(o[at]), int(o[at + 1])) for name, o in self._offsets.items()}
-        cells = file[f"mesh/cells/{layout.cell_type}"][rows["cells"]]
-        mesh = Mesh(file["mesh/points"][rows["points"]], {layout.cell_type: cells})
-        tags = {}
-        for name, dim in layout.tags.items():
-            numbers = file[f"mesh/tags/{name}"][rows[f"tag:{name}"]]
-            tags[name] = (dim, find_rows(mesh.entities(dim), numbers) if 0 < dim < mesh.dim else numbers)
+        arrays = {
+            "points": file["mesh/points"][rows["points"]],
+            "cells": file[f"mesh/cells/{layout.cell_type}"][rows["cells"]],
+            **{f"tag:{name}": file[f"mesh/tags/{name}"][rows[f"tag:{name}"]] for name in layout.tags},
+        }
         return MeshSample(
             int(self.ids[index]),
-            mesh.with_tags(tags),
+            mesh_from_arrays(arrays, layout.tags),
             {v.name: file[f"point_fields/{v.name}"][rows["points"]] for v in layout.point_fields},
             {v.name: file[f"cell_fields/{v.name}"][rows["cells"]] for v in layout.cell_fields},
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..meshes.mesh import Mesh
-from ..meshes.topology import CELL_POINTS, SIMPLEX
+from ..meshes.topology import CELL_POINTS, SIMPLEX, find_rows
 from .layout import Role, Variable
 from .recipe import Arrays
 
@@ -103,6 +103,25 @@ def mesh_arrays(mesh: Mesh) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def mesh_from_arrays(arrays: Mapping[str, NDArray[Any]], tags: Mapping[str, int]) -> Mesh:
+    """Return the mesh of arrays that `mesh_arrays` gave; `tags` has the dimension of each.
+
+    Raises:
+        InvalidMesh: the arrays make no mesh, or a tag has parts that are not in it.
+
+    >>> from ..meshes.shapes import box
+    >>> mesh_from_arrays(mesh_arrays(box((1, 1))), {"xmin": 1})
+    Mesh(4 points in 2D, 2 triangles, tags: xmin)
+    """
+    cells = np.asarray(arrays["cells"])
+    mesh = Mesh(arrays["points"], {SIMPLEX[cells.shape[1] - 1]: cells})
+    numbers: dict[str, tuple[int, NDArray[Any]]] = {}
+    for name, dim in tags.items():
+        rows = np.asarray(arrays[f"tag:{name}"])
+        numbers[name] = (dim, find_rows(mesh.entities(dim), rows) if 0 < dim < mesh.dim else rows)
+    return mesh.with_tags(numbers)
+
+
 @final
 @dataclass(frozen=True)
 class MeshStorage:
@@ -123,7 +142,7 @@ class MeshStorage:
         compression: None, or "gzip" (level 1, with shuffle).
 
     >>> from ..meshes.shapes import disc
-    >>> storage = MeshStorage(MeshLayout("heat", (Variable("u"),)))
+    >>> storage = MeshStorage(MeshLayout("heat", (Variable("u"),), tags={"boundary": 1}))
     >>> with h5py.File("heat.hdf5", "w", driver="core", backing_store=False) as file:
     ...     storage.allocate(file, 2)
     ...     storage.put(file, 1, {**mesh_arrays(disc(1)), "u": np.ones(7)})
