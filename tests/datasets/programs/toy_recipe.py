@@ -1,0 +1,72 @@
+"""A recipe whose samples cost nothing, for tests that start processes: those import it from this file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import torch
+
+from solvus.datasets.recipe import Arrays, Draw, Recipe, Solved
+
+
+@dataclass(frozen=True)
+class ToyStorage:
+    """Two arrays per sample, filled with NaN."""
+
+    size: int
+
+    def allocate(self, file: h5py.File, samples: int) -> None:
+        for name in ("a", "x"):
+            file.create_dataset(
+                name, (samples, self.size), "f4", chunks=(1, self.size), fillvalue=np.nan, fletcher32=True
+            )
+
+    def put(self, file: h5py.File, index: int, arrays: Arrays) -> None:
+        for name in ("a", "x"):
+            file[name][index] = arrays[name]
+
+    def bytes_per_sample(self) -> int:
+        return 8 * self.size
+
+
+@dataclass(frozen=True)
+class Toy(Recipe):
+    """Draw a vector and solve a x = 1, entry by entry; fail where the first entry is below a threshold."""
+
+    name: str = "toy"
+    size: int = 8
+    fail_below: float = 0.0
+    pause: float = 0.0
+    raises: str = ""
+    max_residual: float = 1e-8
+
+    @property
+    def storage(self) -> ToyStorage:
+        return ToyStorage(self.size)
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        return {"a": generator.uniform(size=self.size)}
+
+    def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
+        time.sleep(self.pause * len(draws))
+        if self.raises:
+            raise {"memory": MemoryError, "bug": KeyError, "breakdown": ArithmeticError}[self.raises]("toy")
+        return [self._one(draw["a"]) for draw in draws]
+
+    def _one(self, a: np.ndarray) -> Solved:
+        if a[0] < self.fail_below:
+            return Solved({}, 1.0, 3, f"{a[0]:.3f} is too small")
+        return Solved({"a": a, "x": 1 / a}, 1e-12 * a[0], 3)
+
+
+@dataclass(frozen=True)
+class Summing(Toy):
+    """A recipe whose last bits depend on the number of threads when nobody limits them."""
+
+    def _one(self, a: np.ndarray) -> Solved:
+        big = torch.from_numpy(np.random.default_rng(int(a[0] * 1e9)).standard_normal(1 << 20))
+        return Solved({"a": a, "x": np.full(self.size, float(big.sum()) + torch.get_num_threads())}, 0.0)
