@@ -168,11 +168,15 @@ class MeshFile(MeshSource):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> MeshSample:
+    def rows(self, index: int) -> dict[str, slice]:
+        """Return which rows of the arrays of the file a sample owns: "points", "cells", "tag:NAME"."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} holds samples 0 to {len(self) - 1}, asked for is {index}")
-        file, layout, at = self._file(), self.layout, int(self._places[index])
-        rows = {name: slice(int(o[at]), int(o[at + 1])) for name, o in self._offsets.items()}
+        at = int(self._places[index])
+        return {name: slice(int(o[at]), int(o[at + 1])) for name, o in self._offsets.items()}
+
+    def __getitem__(self, index: int) -> MeshSample:
+        file, layout, rows = self._file(), self.layout, self.rows(index)
         arrays = {
             "points": file["mesh/points"][rows["points"]],
             "cells": file[f"mesh/cells/{layout.cell_type}"][rows["cells"]],

@@ -54,8 +54,11 @@ class MeshLayout:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a dataset has at least one field, and different names: given {names}")
         for variable in self.variables:
-            if variable.time_varying or variable.axes or not variable.sample_varying:
-                raise ValueError(f"{variable.name}: fields on meshes vary between samples and not in time")
+            fixed = variable.time_varying or variable.axes or not variable.sample_varying
+            if fixed or variable.role is Role.STATE:
+                raise ValueError(
+                    f"{variable.name}: fields on meshes are inputs or outputs, per sample and not in time"
+                )
         for name, dim in self.tags.items():
             if not name or "/" in name or not 0 <= dim <= self.dim:
                 raise ValueError(

@@ -39,7 +39,8 @@ class FourierFeatures:
     """Draw smooth random fields of mean 0 and variance 1, with covariance exp(-|x - y|^2 / (2 length^2)).
 
     Wave vectors are normal with standard deviation 1 / length, amplitudes standard normal: the covariance
-    holds exactly on average over draws, and a field is Gaussian given its waves. Source: Rahimi and Recht (2007).
+    holds exactly on average over draws, and a field is Gaussian given its waves.
+    Source: Rahimi and Recht (2007).
 
     Args:
         length: over which values are alike; 0.1 to 1 times the size of the domain.

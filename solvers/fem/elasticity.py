@@ -63,7 +63,7 @@ class PlaneMaterial:
         mesh: Mesh,
         displacement: Floats,  # (N, 2), at the points of the mesh
     ) -> Floats:
-        """Return the stress 2 mu eps + lam tr(eps) I in every triangle, with that across the plane, (M, 3, 3)."""
+        """Return 2 mu eps + lam tr(eps) I in every triangle, and the stress across the plane, (M, 3, 3)."""
         eps = strains(mesh, displacement)
         lam, mu = self.lame
         pressure = lam * np.trace(eps, axis1=1, axis2=2)
@@ -97,7 +97,7 @@ def strains(mesh: Mesh, displacement: Floats) -> Floats:
 def von_mises(
     stress: Floats,  # (M, 3, 3)
 ) -> Floats:
-    """Return sqrt(3/2 s : s) of the deviators s of stresses, (M,): the size of shear, zero for pressure alone.
+    """Return sqrt(3/2 s : s) of the deviators s of stresses, (M,); zero for pressure alone.
 
     >>> von_mises(np.diag([3.0, 0.0, 0.0])[None]).tolist()
     [3.0]
