@@ -79,10 +79,11 @@ def from_arrays(
     """Make a source of your own arrays by naming their axes.
 
     The axes "sample", "time", "channel" and "component" have a meaning, all others are axes of space, one to
-    three, in the order in which they are first named. Arrays may have their axes in any order. A field without
-    "sample" is shared by all samples, one without "time" does not change. Each channel becomes a scalar field of
-    its own; "component" (as long as there are axes of space) makes a vector, twice a tensor. Fields are stored as
-    float32 where that is exact for the types given, else as float64. Nothing is copied before it is read.
+    three, in the order in which they are first named. Arrays may have their axes in any order. A field
+    without "sample" is shared by all samples, one without "time" does not change. Each channel becomes a
+    scalar field of its own; "component" (as long as there are axes of space) makes a vector, twice a tensor.
+    Fields are stored as float32 where that is exact for the types given, else as float64. Nothing is copied
+    before it is read.
 
     Args:
         x: inputs, an array, a tensor, or several by name; a single array is called "input". Without y the
@@ -122,7 +123,8 @@ def from_arrays(
     unknown = set(coordinates or {}) - {*space, TIME}
     if unknown:
         raise AxisMismatch(
-            f"coordinates for {', '.join(sorted(unknown))}: the axes of the arrays are {', '.join((*space, TIME))}"
+            f"coordinates for {', '.join(sorted(unknown))}: the axes of the arrays are "
+            f"{', '.join((*space, TIME))}"
         )
     unknown = {key for key in channels or {} if key not in arrays or CHANNEL not in named[key]}
     if unknown:
@@ -193,7 +195,8 @@ def _axes(axes: Axes | Mapping[str, Axes], arrays: Mapping[str, NDArray[Any]]) -
         odd = sorted(set(axes) ^ set(arrays))
         if odd:
             raise AxisMismatch(
-                f"axes are named for {', '.join(axes)}, the arrays are {', '.join(arrays)}: name those of each"
+                f"axes are named for {', '.join(axes)}, the arrays are {', '.join(arrays)}: name "
+                "those of each"
             )
         named = {key: tuple(axes[key]) for key in arrays}
     else:
@@ -230,8 +233,8 @@ def _sizes(
             first, where = sizes.setdefault(axis, (n, key))
             if axis not in (CHANNEL, COMPONENT) and first != n:
                 raise AxisMismatch(
-                    f"axis {axis!r} has {first} entries in {where} and {n} in {key}: bring them to one length, "
-                    "or name the axes of each array, axes={name: (...)}"
+                    f"axis {axis!r} has {first} entries in {where} and {n} in {key}: bring them to one "
+                    "length, or name the axes of each array, axes={name: (...)}"
                 )
     return {axis: n for axis, (n, _) in sizes.items()}
 

@@ -40,7 +40,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def left_behind(layout: Layout, roles: Mapping[str, Role]) -> list[str]:
-    """Return what formats of plain arrays do not say: conditions, meanings, names of axes, roles, shared fields.
+    """Return what formats of plain arrays do not say: conditions, meanings, roles and the like, in words.
 
     Args:
         layout: of the source.

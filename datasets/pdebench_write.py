@@ -33,13 +33,14 @@ def write_pdebench(
 ) -> Path:
     """Write a source as one file of PDEBench, block by block; the file appears when it is complete.
 
-    Values keep their bits: float64 stays float64, which the loaders of PDEBench read too. Beyond the format, names
-    of fields and of the dataset are stored in attributes that other readers pass over.
+    Values keep their bits: float64 stays float64, which the loaders of PDEBench read too. Beyond the format,
+    names of fields and of the dataset are stored in attributes that other readers pass over.
 
     Args:
-        source: what fits the layout. A: one scalar state in 1D; a scalar input and a scalar output, both steady,
-            in 2D (Darcy); or the states density, pressure, Vx[, Vy[, Vz]]. B: any states in one or two dimensions.
-            C: the vector velocity, and if there are any the scalar particles and the steady vector force, in 2D.
+        source: what fits the layout. A: one scalar state in 1D; a steady scalar input and a scalar output
+            in 2D (Darcy); or the states density, pressure, Vx[, Vy[, Vz]]. B: any states in one or two
+            dimensions. C: the vector velocity, and if there are any the scalar particles and the steady
+            vector force, in 2D.
         path: of the file. The loaders of PDEBench expect the suffix .hdf5 for A and .h5 for B and C.
         layout: "A", "B" or "C".
         overwrite: replace an existing file.
@@ -60,7 +61,8 @@ def write_pdebench(
 
 
 def pdebench_notes(layout: Layout, kind: PDEBenchLayout) -> tuple[str, ...]:
-    """Return what a layout of PDEBench does not carry over; raises DoesNotFit where the source has no place in it."""
+    """Return what a layout of PDEBench does not carry over; raises DoesNotFit where the source has no place "
+    "in it."""
     fields = _varying(layout)
     if kind is PDEBenchLayout.A:
         roles = {name: layout[name].role if layout.steady else Role.STATE for name in _keys(layout).values()}
@@ -74,8 +76,8 @@ def pdebench_notes(layout: Layout, kind: PDEBenchLayout) -> tuple[str, ...]:
                 else f"{', '.join(odd) or 'nothing'} is no state"
             )
             raise DoesNotFit(
-                f"layout B of PDEBench holds states in one or two dimensions, {layout.name} does not fit: {why}; "
-                "write a file of The Well, which takes everything, or for Darcy flow layout A"
+                f"layout B of PDEBench holds states in one or two dimensions, {layout.name} does not fit: "
+                f"{why}; write a file of The Well, which takes everything, or for Darcy flow layout A"
             )
         notes = left_behind(layout, {v.name: Role.STATE for v in fields})
         split = [f"{v.name} becomes {', '.join(_channels(v, layout))}" for v in fields if v.rank]
@@ -84,9 +86,9 @@ def pdebench_notes(layout: Layout, kind: PDEBenchLayout) -> tuple[str, ...]:
     if odd or layout.dim != 2 or "velocity" not in (v.name for v in fields):
         have = ", ".join(_described(v) for v in fields)
         raise DoesNotFit(
-            "layout C of PDEBench holds a flow in 2D: the vector velocity and, where there are any, the scalar "
-            f"particles and the steady vector force. {layout.name} has {layout.dim} dimensions and {have}; "
-            "write layout B, or a file of The Well"
+            "layout C of PDEBench holds a flow in 2D: the vector velocity and, where there are any, the "
+            f"scalar particles and the steady vector force. {layout.name} has {layout.dim} dimensions and "
+            f"{have}; write layout B, or a file of The Well"
         )
     return tuple(left_behind(layout, {v.name: _FLOW[v.name][2] for v in fields}))
 
@@ -122,8 +124,8 @@ def _keys(layout: Layout) -> dict[str, str]:
     have = ", ".join(_described(v) for v in fields) or "only fields that all samples share"
     raise DoesNotFit(
         f"layout A of PDEBench holds one scalar state in 1D, a steady input and output in 2D, or the states "
-        f"{', '.join(cfd)}. {layout.name} has {layout.dim} dimensions and {have}; write layout B, which takes all "
-        "states in one or two dimensions, or a file of The Well, which takes everything"
+        f"{', '.join(cfd)}. {layout.name} has {layout.dim} dimensions and {have}; write layout B, which "
+        "takes all states in one or two dimensions, or a file of The Well, which takes everything"
     )
 
 

@@ -52,16 +52,17 @@ def read_pt(path: str | Path, axes: Axes | Mapping[str, Axes] | None = None) -> 
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path):
-            raise NotTensors(f"{path.name} is damaged, or no file of torch.save: {_first_line(error)}") from None
+            raise _no_torch_file(path, error) from None
         raise UnsafeFile(
-            f"{path.name} holds more than tensors, and loading that can run any code ({_first_line(error)}). If you "
-            "trust its maker, load it yourself with torch.load(path, weights_only=False) and pass the tensors to "
-            "from_arrays"
+            f"{path.name} holds more than tensors, and loading that can run any code ({_first_line(error)}). "
+            "If you trust its maker, load it yourself with torch.load(path, weights_only=False) and pass the "
+            "tensors to from_arrays"
         ) from None
     except (EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise NotTensors(f"{path.name} is damaged, or no file of torch.save: {_first_line(error)}") from None
+        raise _no_torch_file(path, error) from None
     if not isinstance(content, Mapping):
-        raise NotTensors(f"{path.name} holds a {type(content).__name__}, needed is {{'x': tensor, 'y': tensor}}")
+        what = type(content).__name__
+        raise NotTensors(f"{path.name} holds a {what}, needed is {{'x': tensor, 'y': tensor}}")
     arrays = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
     return _pair(path, arrays, axes)
 
@@ -93,20 +94,22 @@ def pt_notes(layout: Layout) -> tuple[str, ...]:
         states = [v.name for v in layout.variables if v.role is Role.STATE]
         raise DoesNotFit(
             f"a .pt file holds inputs x and outputs y, {layout.name} has no {lack}"
-            + (f" ({', '.join(states)} is both): choose frames with read() and from_arrays, or" if states else ":")
-            + " write .npz, which takes everything"
+            + (f" ({', '.join(states)} is both)" if states else "")
+            + ": choose frames with read() and from_arrays, or write .npz, which takes everything"
         )
     for side in (inputs, outputs):
         if len({layout.shape(v.name)[: len(layout.shape(v.name)) - v.rank] for v in side}) > 1:
             raise DoesNotFit(
-                f"{', '.join(v.name for v in side)} have different axes, channels of one tensor cannot: write .npz"
+                f"{', '.join(v.name for v in side)} have different axes, channels of one tensor cannot: "
+                "write .npz"
             )
     roles = {v.name: v.role for v in (*inputs, *outputs)}
     notes = left_behind(layout, roles)
     notes.append("coordinates and times are not recorded: who reads the file takes cells of (0, 1)")
     for key, side in (("x", inputs), ("y", outputs)):
         if len(side) > 1 or side[0].rank:
-            notes.append(f"{key} has channels, (B, C, ...): {', '.join(v.name for v in side)}; their names are lost")
+            names = ", ".join(v.name for v in side)
+            notes.append(f"{key} has channels, (B, C, ...): {names}; their names are lost")
     if layout.parameters:
         notes.append(f"parameters are not recorded: {', '.join(layout.parameters)}")
     return tuple(notes)
@@ -153,7 +156,8 @@ def write_npz(source: Source, path: str | Path, *, overwrite: bool = False) -> P
         ValueError: a field has the name of such a key.
     """
     path, layout = Path(path), source.layout
-    axes = {f"axis.{axis}": c for axis, c in zip(("time", *layout.axes), (layout.times, *layout.coordinates), strict=True)}
+    axes = {f"axis.{axis}": c for axis, c in zip(layout.axes, layout.coordinates, strict=True)}
+    axes["axis.time"] = layout.times
     taken = {LAYOUT, *axes} & {v.name for v in layout.variables}
     if taken:
         raise ValueError(f"the format itself uses the name {', '.join(taken)}: rename the field")
@@ -206,8 +210,8 @@ def _pair(path: Path, arrays: Mapping[str, Any], axes: Axes | Mapping[str, Axes]
     else:
         known = ", or ".join(f"{a} and {b}" for a, b in PAIRS)
         raise NotTensors(
-            f"{path.name} holds {', '.join(arrays) or 'no array'}; needed are {known}: load the file yourself, and "
-            "pass its arrays to from_arrays"
+            f"{path.name} holds {', '.join(arrays) or 'no array'}; needed are {known}: load the file "
+            "yourself, and pass its arrays to from_arrays"
         )
     fields = {"input": arrays[given], "output": arrays[sought]}
     if given != "x":
@@ -295,6 +299,10 @@ def _described(arrays: Mapping[str, NDArray[Any]]) -> ArraySource:
         told["dtype"],
     )
     return ArraySource(layout, {v.name: arrays[v.name] for v in layout.variables}, told["samples"])
+
+
+def _no_torch_file(path: Path, error: BaseException) -> NotTensors:
+    return NotTensors(f"{path.name} is damaged, or no file of torch.save: {_first_line(error)}")
 
 
 def _existing(path: str | Path) -> Path:

@@ -88,7 +88,10 @@ def test_the_files_of_neuraloperator_load(neuraloperator):
         source = read_pt(neuraloperator / name)
         layout = source.layout
         assert (source.samples, layout.resolution, layout.dtype) == (samples, (16, 16), "float32")
-        assert [(v.name, v.role) for v in layout.variables] == [("input", Role.INPUT), ("output", Role.OUTPUT)]
+        assert [(v.name, v.role) for v in layout.variables] == [
+            ("input", Role.INPUT),
+            ("output", Role.OUTPUT),
+        ]
         given = torch.load(neuraloperator / name, weights_only=True)
         values = source.read(0, samples)
         np.testing.assert_array_equal(values["input"], given["x"].float())
@@ -266,7 +269,10 @@ def mat(path, version, **arrays):
 def test_mat(tmp_path, version):
     coeff, sol = RNG.standard_normal((3, 4, 5)), RNG.standard_normal((3, 4, 5))
     source = read_mat(mat(tmp_path / "darcy.mat", version, coeff=coeff, sol=sol, Kcoeff=coeff))
-    assert [(v.name, v.role) for v in source.layout.variables] == [("coeff", Role.INPUT), ("sol", Role.OUTPUT)]
+    assert [(v.name, v.role) for v in source.layout.variables] == [
+        ("coeff", Role.INPUT),
+        ("sol", Role.OUTPUT),
+    ]
     assert source.layout.dtype == "float64"
     np.testing.assert_array_equal(source.read(1, 3)["sol"], sol[1:])
     a, u, t = f4(3, 4, 5), f4(3, 4, 5, 6), np.linspace(1, 6, 6)

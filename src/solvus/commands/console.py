@@ -1,7 +1,8 @@
-"""What all commands share: errors shown as one message."""
+"""What all commands share: errors and warnings shown as one message each."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +23,16 @@ def plain_errors() -> Iterator[None]:
         message = escape(text or type(error).__name__)
         Console(stderr=True).print(f"[bold red]error[/] {message}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show each warning once, as one line on the error output."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for text in dict.fromkeys(str(warning.message) for warning in caught):
+                note = f"[yellow]warning[/] {escape(text)}"
+                Console(stderr=True).print(note, highlight=False, soft_wrap=True)
