@@ -62,7 +62,7 @@ def moments(values: NDArray[np.float64], rank: int) -> Moments:
 
 
 def statistics_of(source: Source) -> dict[str, dict[str, Any]]:
-    """Return mean, std, rms of every field, and mean_delta, std_delta, rms_delta of differences between times.
+    """Return mean, std and rms of every field; mean_delta, ... of its differences between successive times.
 
     Computed in float64, sample by sample: the numbers do not depend, to the bit, on blocks or files.
 
@@ -97,7 +97,7 @@ def _parts(variable: Variable, one: NDArray[Any]) -> dict[str, Moments]:
 
 
 def describe_folder(manifest: Manifest) -> dict[str, Any]:
-    """Return the description of the train split: names of fields and scalars, resolution, numbers of steps."""
+    """Return names of fields and scalars, resolution and numbers of steps of the train split."""
     shards = manifest.of("train")
     steps: list[int] = []
     out: dict[str, Any] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..meshes.grid import Boundary
+from .foreign import whole_file
 from .layout import Layout, Role, Values, Variable
-from .manifest import OK, sync_folder
+from .manifest import OK
 from .source import Source
 from .well_storage import GROUPS, MAKING, STRING, GridStorage
 
@@ -80,7 +79,7 @@ class WellFile(Source):
         """
         if not 0 <= start <= stop <= self.samples:
             raise IndexError(
-                f"{self.path.name} has the samples 0 to {self.samples}, asked for {start} to {stop}"
+                f"{self.path.name} holds {self.samples} samples, asked for {start} to {stop}"
             )
         samples = slice(start, stop)
         return {
@@ -110,7 +109,7 @@ class WellFile(Source):
             found = np.asarray(dataset[index], dtype=self.layout.dtype)
         except OSError as error:
             raise OSError(
-                f"{self.path}: the field {variable.name} is damaged, copy or generate the file again ({error})"
+                f"{self.path}: {variable.name} is damaged, copy or generate the file again ({error})"
             ) from None
         if np.any(dataset.attrs["dim_varying"]):
             return found
@@ -234,37 +233,28 @@ def write_well(
 
     Raises:
         FileExistsError: the file is there and `overwrite` is False.
+        FileNotFoundError: there is no such folder.
         ValueError: the source is empty, or a name is taken by the format.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another name, or pass overwrite=True to replace it")
     storage = GridStorage(source.layout, compression, 2 if steady_as_pair and source.layout.steady else 1)
     known = source if isinstance(source, WellFile) else None
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            storage.allocate(file, source.samples)
-            file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
-            for key, value in {**(known.extras() if known else {}), **(attributes or {})}.items():
-                file.attrs[key] = value
-            shared = {v.name for v in source.layout.variables if not v.sample_varying}
-            for start, values in source.blocks():
-                lengths = [len(array) for name, array in values.items() if name not in shared]
-                for i in range(lengths[0] if lengths else source.samples - start):
-                    one = {name: array if name in shared else array[i] for name, array in values.items()}
+    shared = {v.name for v in source.layout.variables if not v.sample_varying}
+    with whole_file(Path(path), overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+        storage.allocate(file, source.samples)
+        file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
+        for key, value in {**(known.extras() if known else {}), **(attributes or {})}.items():
+            file.attrs[key] = value
+        for start, values in source.blocks():
+            lengths = [len(array) for name, array in values.items() if name not in shared]
+            for i in range(lengths[0] if lengths else source.samples - start):
+                one = {name: array if name in shared else array[i] for name, array in values.items()}
+                if known is None or known.status[start + i] == OK:
                     storage.put(file, start + i, one)
-            group = file.create_group("provenance")
-            group["sample_id"] = known.ids if known else np.arange(source.samples)
-            status = known.status if known else (OK,) * source.samples
-            group.create_dataset("status", data=np.array(status, dtype=object), dtype=STRING)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        group = file.create_group("provenance")
+        group["sample_id"] = known.ids if known else np.arange(source.samples)
+        status = known.status if known else (OK,) * source.samples
+        group.create_dataset("status", data=np.array(status, dtype=object), dtype=STRING)
+    return Path(path)
 
 
 def _varies(thing: h5py.Dataset) -> bool:

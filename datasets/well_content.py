@@ -1,9 +1,9 @@
-"""What is asked of a file beyond The Well's rules: provenance, even coordinates, finite and readable values."""
+"""What is asked of a file beyond the rules of The Well: provenance, even coordinates, finite values."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -24,19 +24,22 @@ def is_ours(file: h5py.File) -> bool:
     return "coordinates" in file or str(file.attrs.get("format", "")).startswith("solvus")
 
 
-def check_content(file: h5py.File, deep: bool = True) -> list[Fault]:
-    """Return what is wrong with a file that follows The Well's schema.
+def check_content(file: h5py.File, deep: bool = True, sound: bool = True) -> list[Fault]:
+    """Return what is wrong with a file of The Well beyond its schema.
 
     Args:
-        file: whose groups, attributes and shapes have been found in order.
+        file: that is open.
         deep: read every value, which also verifies the checksum of every chunk.
+        sound: the file follows the schema; otherwise what cannot be looked at is left out.
     """
-    faults = [*_positions(file), *_provenance(file)]
-    if "boundary_conditions_ext" in file:
-        faults += _conditions(file)
-    if deep:
-        faults += _values(file)
-        faults += _unreadable(file)
+    parts: list[Callable[[h5py.File], Iterable[Fault]]] = [_positions, check_provenance, _conditions]
+    faults: list[Fault] = []
+    for part in [*parts, _values, check_readable] if deep else parts:
+        try:
+            faults.extend(part(file))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            if sound:
+                raise
     return faults
 
 
@@ -75,8 +78,8 @@ def _positions(file: h5py.File) -> Iterator[Fault]:
             )
 
 
-def _provenance(file: h5py.File) -> Iterator[Fault]:
-    """Where the samples come from: a fault of our files, a note about others."""
+def check_provenance(file: h5py.File) -> Iterator[Fault]:
+    """Return what is missing about the origin of the samples: a fault of our files, a note about others."""
     ours, samples = is_ours(file), int(file.attrs["n_trajectories"])
     shard = file.attrs.get("format") == SHARD_FORMAT
     group = file.get("provenance")
@@ -109,7 +112,9 @@ def _provenance(file: h5py.File) -> Iterator[Fault]:
 
 def _conditions(file: h5py.File) -> Iterator[Fault]:
     """The true conditions: known kinds, one pair per axis, in accord with those of The Well."""
-    exact, kinds = file["boundary_conditions_ext"], [kind.value for kind in Boundary]
+    exact, kinds = file.get("boundary_conditions_ext"), [kind.value for kind in Boundary]
+    if exact is None:
+        return
     periodic = {
         axis
         for group in file["boundary_conditions"].values()
@@ -131,7 +136,7 @@ def _conditions(file: h5py.File) -> Iterator[Fault]:
 def _values(file: h5py.File) -> Iterator[Fault]:
     """Fields: readable, finite where samples are ok, NaN where they failed, equal times of steady states."""
     status, steady = _statuses(file), bool(file.attrs.get("steady", False))
-    for group in GROUPS:
+    for group in (name for name in GROUPS if name in file):
         for name in file[group].attrs["field_names"]:
             dataset, where = file[group][name], f"{group}/{name}"
             found: dict[str, list[int]] = {}
@@ -143,7 +148,7 @@ def _values(file: h5py.File) -> Iterator[Fault]:
                         sample
                     )
                     continue
-                failed = sample >= 0 and status[sample] != OK
+                failed = status[sample] != OK if sample >= 0 else OK not in status
                 for what in _wrong(values, failed):
                     found.setdefault(what, []).append(sample)
                 timed = bool(dataset.attrs["time_varying"]) and len(index) < 2
@@ -200,8 +205,8 @@ def _statuses(file: h5py.File) -> list[str]:
     return [OK] * samples
 
 
-def _unreadable(file: h5py.File) -> list[Fault]:
-    """Read everything that is no field."""
+def check_readable(file: h5py.File) -> list[Fault]:
+    """Read everything that is no field on a grid and return what cannot be read."""
     faults = []
 
     def visit(name: str, thing: h5py.Group | h5py.Dataset) -> None:

@@ -56,9 +56,7 @@ class GridStorage:
     def __post_init__(self) -> None:
         taken = sorted(RESERVED & set(self.layout.parameters)) + ["time"] * ("time" in self.layout.axes)
         if taken:
-            raise ValueError(
-                f"the format itself uses the names {', '.join(taken)}: rename these parameters or axes"
-            )
+            raise ValueError(f"the format uses {', '.join(taken)} itself: rename these parameters or axes")
         if self.compression not in (None, "gzip", "lzf"):
             raise ValueError(f"compression is None, 'gzip' or 'lzf', got {self.compression!r}")
         if self.steady_frames not in (1, 2):
@@ -151,9 +149,7 @@ class GridStorage:
         with np.errstate(over="ignore"):
             stored = array.astype(self._dtype)
         if np.isinf(stored).any() and not np.isinf(array).any():
-            raise OverflowError(
-                f"{variable.name} exceeds the range of {self.layout.dtype}: store it as float64"
-            )
+            raise OverflowError(f"{variable.name} exceeds {self.layout.dtype}: store it as float64")
         return np.broadcast_to(stored, self._shape(variable))
 
     def _field(self, group: h5py.Group, variable: Variable, number: int, samples: int) -> None:
