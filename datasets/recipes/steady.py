@@ -55,7 +55,8 @@ class Steady(Recipe):
         if any(spec.shape(self.grid) != self.grid.shape for spec in specs):
             per_cell = ", ".join(spec.name for spec in specs if spec.place is Place.CELLS)
             raise ValueError(
-                f"the fields {per_cell} have one value per cell, the unknowns sit elsewhere: give a cell-centred grid"
+                f"the fields {per_cell} have one value per cell, the unknowns sit elsewhere: give a "
+                "cell-centred grid"
             )
         if self.stride < 1:
             raise ValueError(f"stride counts points, so at least 1 (all of them), got {self.stride}")
@@ -129,8 +130,8 @@ class Steady(Recipe):
     def _judge(self, draw: Draw, value: np.ndarray, sample: Solved, result: Result) -> Solved:
         if not sample.residual <= self.max_residual:
             advice = result.reason or result.status.advice
-            text = f"residual {sample.residual:.1e} above {self.max_residual:.1e}: {result.status.name}, {advice}"
-            return replace(sample, failure=text)
+            missed = f"residual {sample.residual:.1e} above {self.max_residual:.1e}"
+            return replace(sample, failure=f"{missed}: {result.status.name}, {advice}")
         (output,) = self.equation.outputs
         thin = (slice(None, None, self.stride),) * self.grid.dim
         return replace(sample, arrays={name: a[thin] for name, a in {**draw, output.name: value}.items()})

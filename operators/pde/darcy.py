@@ -15,8 +15,8 @@ from ..linear.diffusion import Diffusion
 from ..linear.errors import NotSupported
 from .base import Assembled, Equation, Exact, Fields, FieldSpec, Place
 from .boundary import FaceData, right_hand_side
+from .coefficients import TwoPhase
 from .manufactured import manufacture
-from .random_fields import TwoPhase
 
 _PUBLISHED = TwoPhase()
 _SLOPES = (0.9, 0.6, 0.4)
@@ -27,9 +27,10 @@ _SLOPES = (0.9, 0.6, 0.4)
 class Darcy(Equation):
     """-div(a grad u) = f with a random coefficient a per cell and a constant f.
 
-    On a cell-centred grid all values sit at cell centres, also those next to the boundary, and the flux through
-    a face takes the harmonic mean of the two coefficients: exact where a jumps between cells. Second order in the
-    spacing where a is smooth. Arithmetic means, as in some published data, are other equations where a jumps.
+    On a cell-centred grid all values sit at cell centres, also those next to the boundary, and the flux
+    through a face takes the harmonic mean of the two coefficients, which is exact where a jumps between
+    cells. Second order in the spacing where a is smooth. Arithmetic means, as in some published data, change
+    u where a jumps.
 
     Args:
         coefficient: how `sample` draws a: called as coefficient(grid, seed=generator), one value per cell.
@@ -64,7 +65,8 @@ class Darcy(Equation):
     def exact(self, grid: Grid) -> Exact:
         """Return the data of a solution that varies along t = slopes . x, with a = 1 / (1 + t).
 
-        -|slopes|^2 (a u')' = f and a u' = 1 at t = 0 give u = t + t^2 / 2 - q (t^2 / 2 + t^3 / 3), q = f / |slopes|^2.
+        -|slopes|^2 (a u')' = f and a u' = 1 at t = 0 give u = t + t^2 / 2 - q (t^2 / 2 + t^3 / 3) with
+        q = f / |slopes|^2.
 
         Raises:
             NotSupported: for periodic axes, which the solution does not fit, and masked grids.

@@ -1,4 +1,4 @@
-"""Gaussian random fields with a stated spectrum, and coefficients made of them."""
+"""Gaussian random fields with a stated spectrum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from scipy import fft
 from torch import Tensor
 
 from ...meshes.grid import Boundary, Centring, Grid
-from .fields import Seed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,8 +24,8 @@ Ints = NDArray[np.int64]
 class GaussianField:
     """Draw fields from N(0, sigma^2 (-Laplace + tau^2)^-alpha) on a box, by their Karhunen-Loeve expansion.
 
-    u = sum_k sqrt(lam_k) xi_k phi_k with xi_k ~ N(0, 1) and lam_k = sigma^2 (w_k^2 + tau^2)^-alpha, where w_k^2
-    are the eigenvalues of -Laplace and phi_k its eigenfunctions, orthonormal on the box of sides L:
+    u = sum_k sqrt(lam_k) xi_k phi_k with xi_k ~ N(0, 1) and lam_k = sigma^2 (w_k^2 + tau^2)^-alpha, where
+    w_k^2 are the eigenvalues of -Laplace and phi_k its eigenfunctions, orthonormal on the box of sides L:
 
     | boundary | eigenfunctions | w_k, per axis | k |
     |---|---|---|---|
@@ -39,8 +38,8 @@ class GaussianField:
     vanishing normal derivative, those with "dirichlet" vanish at the boundary, whatever the grid's own
     conditions are.
 
-    Terms are drawn from coarse to fine: where the spacing is the same along all axes, the same generator gives
-    the same expansion on every grid of the box, with more terms on a finer one.
+    Terms are drawn from coarse to fine: where the spacing is the same along all axes, the same generator
+    gives the same expansion on every grid of the box, with more terms on a finer one.
 
     Args:
         alpha: smoothness; the variance stays finite under refinement for alpha > dim / 2.
@@ -227,74 +226,3 @@ def _unknowns(grid: Grid) -> tuple[slice, ...]:
         return (slice(None),) * grid.dim
     first = [int(low is Boundary.DIRICHLET) for low, _ in grid.boundary]
     return tuple(slice(a, a + n) for a, n in zip(first, grid.shape, strict=True))
-
-
-def cell_grid(grid: Grid) -> Grid:
-    """Return the grid whose unknowns are the cells of another: where coefficients sit."""
-    return Grid(grid.cells, grid.lower, grid.upper, Centring.CELL)
-
-
-@final
-@dataclass(frozen=True)
-class TwoPhase:
-    """Draw a two-phase coefficient: `high` where a Gaussian field is >= `level`, else `low`; one per cell.
-
-    Called as coefficient(grid, seed=generator).
-
-    Args:
-        field: decides where; the default is that of the published Darcy data.
-        high: value above; 12 in the published data.
-        low: value below; 3 in the published data (their demonstration script says 4).
-        level: of the field.
-
-    Raises:
-        ValueError: for values that are not positive.
-
-    >>> sorted(set(TwoPhase()(Grid((16, 16), centring="cell"), seed=0).ravel().tolist()))
-    [3.0, 12.0]
-    """
-
-    field: GaussianField = GaussianField(2.0, 3.0, boundary=Boundary.NEUMANN)  # noqa: RUF009
-    high: float = 12.0
-    low: float = 3.0
-    level: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (self.high > 0 and self.low > 0):
-            raise ValueError(f"coefficients must be positive, got {self.high} and {self.low}")
-
-    def __call__(self, grid: Grid, *, seed: Seed) -> Floats:
-        """Draw one coefficient, float64 (*grid.cells)."""
-        (g,) = self.field.sample(cell_grid(grid), 1, np.random.default_rng(seed)).numpy()
-        return np.where(g >= self.level, float(self.high), float(self.low))
-
-
-@final
-@dataclass(frozen=True)
-class LogNormal:
-    """Draw the coefficient `scale` exp(g), g a Gaussian field whose sigma sets the contrast; one per cell.
-
-    Called as coefficient(grid, seed=generator). sqrt(field.variance(grid)) is the standard deviation of log a.
-
-    Args:
-        field: g.
-        scale: median of the coefficient.
-
-    Raises:
-        ValueError: for a scale that is not positive.
-
-    >>> LogNormal()(Grid((8, 8), centring="cell"), seed=0).shape
-    (8, 8)
-    """
-
-    field: GaussianField = GaussianField(2.0, 3.0, 10.0, boundary=Boundary.NEUMANN)  # noqa: RUF009
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"the median of a positive coefficient is positive, got {self.scale}")
-
-    def __call__(self, grid: Grid, *, seed: Seed) -> Floats:
-        """Draw one coefficient, float64 (*grid.cells)."""
-        (g,) = self.field.sample(cell_grid(grid), 1, np.random.default_rng(seed)).numpy()
-        return self.scale * np.exp(g)

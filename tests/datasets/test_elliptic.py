@@ -1,4 +1,4 @@
-"""Presets of steady problems and the recipe behind them: equations are met, batches do not matter, failures."""
+"""Steady problems: equations are met, batches do not matter, failures stay alone, presets are published."""
 
 import json
 import pickle
@@ -23,8 +23,8 @@ from solvus.datasets.recipes.parameters import parameters_of
 from solvus.datasets.recipes.steady import Steady
 from solvus.meshes import Grid
 from solvus.operators.pde import VariableDiffusion
+from solvus.operators.pde.coefficients import TwoPhase
 from solvus.operators.pde.darcy import Darcy
-from solvus.operators.pde.random_fields import TwoPhase
 from solvus.solvers import CG, SuperLU
 
 PRESETS = {
@@ -152,6 +152,14 @@ def test_defaults_are_the_published_ones():
     assert (helmholtz().layout.coordinates[0][[0, -1]] == [0, 1]).all()
 
 
+def test_pardiso_agrees_where_it_is_there():
+    pytest.importorskip("pypardiso", reason="an optional package: pip install solvus[direct]")
+    recipe, other = PRESETS["helmholtz"], helmholtz(33, omega=300.0, solver="pardiso")
+    drawn = draws(recipe, 1)
+    (a,), (b,) = recipe.solve(drawn), other.solve(drawn)
+    np.testing.assert_allclose(a.arrays["u"], b.arrays["u"], rtol=1e-8)
+
+
 def test_large_contrasts_get_the_robust_solver():
     assert darcy().solver is FAST
     assert darcy(high=1.0, low=2e3).solver is ROBUST
@@ -224,6 +232,8 @@ def test_wrong_settings_are_errors_and_no_failed_samples():
         Steady("x", Darcy(), Grid((8, 8)))
     with pytest.raises(ValueError, match="stride counts points"):
         darcy(8, stride=0)
+    with pytest.raises(ValueError, match="one of superlu, pardiso, got 'cg'"):
+        helmholtz(solver="cg")
     recipe = replace(poisson(8), equation=VariableDiffusion())
     with pytest.raises(TypeError, match="constant"):
         recipe.solve(draws(recipe, 1))

@@ -9,9 +9,8 @@ import torch
 from solvus.meshes import Grid
 from solvus.operators.linear import IncompatibleSystem, NotSupported, ShapeMismatch
 from solvus.operators.pde import VariableDiffusion, manufacture
+from solvus.operators.pde.coefficients import LogNormal, Trigonometric, TwoPhase
 from solvus.operators.pde.darcy import Darcy
-from solvus.operators.pde.multiscale import Trigonometric
-from solvus.operators.pde.random_fields import LogNormal, TwoPhase
 from solvus.solvers import CG, LinearSystem, Stop, SuperLU, solve
 
 PUBLISHED = {16: 3.438e-3, 32: 8.593e-4, 64: 2.148e-4, 128: 5.370e-5}

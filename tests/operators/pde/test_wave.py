@@ -24,17 +24,19 @@ def solution(A, b, grid):
     return solve(LinearSystem(A, b), SuperLU(), stop=Stop(rtol=1e-11)).value.reshape(grid.shape)
 
 
-def oracle(grid, c, omega):
+def oracle(grid, c, equation):
     """scikit-fem's K - M and its load on the upper face, in the order of the grid's unknowns."""
     skfem = pytest.importorskip("skfem", reason="the outside oracle is scikit-fem: pip install solvus[fem]")
     mesh = skfem.MeshQuad.init_tensor(*grid.axes())
-    basis = skfem.Basis(mesh, skfem.ElementQuad1(), intorder=3)
+    s = np.sqrt({"gauss": 1 / 3, "balanced": 2 / 3}[equation.quadrature])
+    points = np.array([[i, j] for i in (-s, s) for j in (-s, s)]).T / 2 + 0.5
+    basis = skfem.Basis(mesh, skfem.ElementQuad1(), quadrature=(points, np.full(4, 0.25)))
     index = [np.abs(p[:, None] - axis).argmin(1) for p, axis in zip(mesh.p, grid.axes(), strict=True)]
     place = np.empty(grid.size, dtype=int)  # vertex of each unknown
     place[np.ravel_multi_index(index, grid.shape)] = np.arange(grid.size)
     vertex_speed = c.ravel()[np.argsort(place)]
     form = skfem.BilinearForm(
-        lambda u, v, w: u.grad[0] * v.grad[0] + u.grad[1] * v.grad[1] - (omega / w["c"]) ** 2 * u * v
+        lambda u, v, w: u.grad[0] * v.grad[0] + u.grad[1] * v.grad[1] - (equation.omega / w["c"]) ** 2 * u * v
     )
     matrix = form.assemble(basis, c=basis.interpolate(vertex_speed)).tocsr()
     top = mesh.facets_satisfying(lambda x: np.isclose(x[1], grid.upper[1]))
@@ -43,28 +45,46 @@ def oracle(grid, c, omega):
     return matrix[place][:, place], flux[place]
 
 
-def test_the_matrix_and_the_load_are_those_of_scikit_fem():
+@pytest.mark.parametrize("quadrature", ["gauss", "balanced"])
+def test_the_matrix_and_the_load_are_those_of_scikit_fem(quadrature):
     grid = nodes(20, 14, upper=(1.0, 0.7))  # 0.35 and 0.65 are nodes, where quadrature of the jump is exact
-    equation = HelmholtzMedium(300.0, SMALL)
+    equation = HelmholtzMedium(300.0, SMALL, quadrature=quadrature)
     fields = equation.sample(grid, 1, np.random.default_rng(0))
     A, b = equation.problem(grid, {"speed": fields["speed"][0]})
-    matrix, load = oracle(grid, fields["speed"][0].numpy(), 300.0)
+    matrix, load = oracle(grid, fields["speed"][0].numpy(), equation)
     assert abs(to_scipy(A) - matrix).max() < 1e-12 * abs(matrix).max()
     np.testing.assert_allclose(b.numpy(), load, atol=1e-15)
     assert A.symmetric
     assert abs(to_scipy(A) - to_scipy(A).T).max() < 1e-14
-    other, _ = oracle(grid, 1.01 * fields["speed"][0].numpy(), 300.0)
+    other, _ = oracle(grid, 1.01 * fields["speed"][0].numpy(), equation)
     assert abs(to_scipy(A) - other).max() > 1e-4 * abs(matrix).max()  # the comparison can fail
 
 
-def cosine_error(n, weight=1.0):
+@pytest.mark.parametrize(("quadrature", "order"), [("gauss", 2), ("balanced", 4)])
+def test_the_order_of_the_phase(quadrature, order):
+    """Residual of a standing wave in a uniform medium, no flux: what the grid changes of its frequency."""
+    k = pi * np.hypot(3, 2)
+
+    def shift(n):
+        grid = nodes(n)
+        x, y = (torch.as_tensor(t) for t in np.meshgrid(*grid.axes(), indexing="ij"))
+        u = torch.cos(3 * pi * x) * torch.cos(2 * pi * y)
+        c = torch.full(grid.shape, 1 / k, dtype=torch.float64)
+        equation = HelmholtzMedium(1.0, quadrature=quadrature)
+        return float(equation.residual(grid, {"speed": c}, u, {}).norm()) * n / k**2
+
+    coarse, fine = shift(24), shift(48)
+    assert abs(np.log2(coarse / fine) - order) < 0.1
+
+
+def cosine_error(n, weight=1.0, quadrature="balanced"):
     """Error for u = cos(3 pi x) cos(2 pi y), which has no flux, with the source that it needs."""
     grid, omega = nodes(n), 200.0
     x, y = (torch.as_tensor(t) for t in np.meshgrid(*grid.axes(), indexing="ij"))
     c = 20 + torch.sin(2 * x + y)
     u = torch.cos(3 * pi * x) * torch.cos(2 * pi * y)
     f = (13 * pi**2 - (omega / c) ** 2) * u
-    A, _ = HelmholtzMedium(omega).problem(grid, {"speed": c})
+    A, _ = HelmholtzMedium(omega, quadrature=quadrature).problem(grid, {"speed": c})
     lines = [
         sp.diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(n + 1,) * 2).tolil() for _ in range(2)
     ]
@@ -81,8 +101,9 @@ def check_second_order(error, n, bound):
     assert fine < bound
 
 
-def test_second_order_for_a_standing_wave():
-    check_second_order(cosine_error, 32, 0.02)
+@pytest.mark.parametrize("quadrature", ["gauss", "balanced"])
+def test_second_order_for_a_standing_wave(quadrature):
+    check_second_order(lambda n: cosine_error(n, quadrature=quadrature), 32, 0.02)
 
 
 def test_the_order_check_can_fail():
@@ -165,6 +186,8 @@ def test_samples_are_the_published_speeds():
 def test_errors_name_what_is_needed():
     with pytest.raises(ValueError, match="omega and half_width must be positive"):
         HelmholtzMedium(0.0)
+    with pytest.raises(ValueError, match="'lobatto' is not a valid Quadrature"):
+        HelmholtzMedium(quadrature="lobatto")
     with pytest.raises(ValueError, match="speed of waves must be positive"):
         HelmholtzMedium().problem(nodes(3), {"speed": torch.zeros(4, 4)})
     for grid in (
