@@ -25,14 +25,13 @@ from .manifest import (
     read_config,
     sha256,
     shard_from,
-    sync_folder,
 )
 from .plan import Job, Plan, differences, software
-from .shard import BadShard, read_shard, temporary_name
+from .shard import BadShard, read_shard, replace
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
-_TEMPORARY = re.compile(r"\.(?P<host>[^/]+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
+_TEMPORARY = re.compile(r"~(?P<host>[^~]+)~(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
 _A_DAY = 86_400
 
 
@@ -159,20 +158,6 @@ class Books:
         if not known or not path.is_file() or path.stat().st_size != shard.bytes:
             return None
         return shard if sha256(path) == shard.sha256 else None
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(temporary_name(path.name))
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def _prepare(folder: Path) -> None:

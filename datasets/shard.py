@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -24,6 +25,7 @@ from .plan import Job, Plan, software
 from .recipe import Draw, Recipe, Solved
 
 BATCH_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
+_GROWTH = 1 << 22  # bytes by which a file in memory grows
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -142,47 +144,63 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def write_shard(plan: Plan, job: Job, folder: Path, solved: Iterator[Solved]) -> Shard:
-    """Write a file under a temporary name, sample by sample, and rename it when it is safe on the disk.
+    """Make a file: in memory, then under a temporary name, then, when it is safe on the disk, under its own.
+
+    HDF5 itself never writes to the disk: a library that cannot write the rest of a file leaves the process in
+    a state that ends in a crash.
 
     Raises:
         DiskFull: nothing is left of the file.
     """
     started, final = time.perf_counter(), folder / job.path
+    image, columns = _image(plan, job, solved)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(temporary_name(final.name))
     try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({"format": SHARD_FORMAT, "format_version": VERSION, **plan.attributes})
-            plan.recipe.storage.allocate(file, len(job.ids))
-            provenance = _Provenance(file, len(job.ids))
-            for index, sample in enumerate(job.ids):
-                one = next(solved)
-                if not one.failure:
-                    plan.recipe.storage.put(file, index, one.arrays)
-                provenance.put(index, sample, one)
-                file.flush()
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        checksum, size = sha256(temporary), temporary.stat().st_size
-        os.replace(temporary, final)
-        sync_folder(final.parent)
-    except (OSError, RuntimeError) as error:
+        replace(final, image)
+    except OSError as error:
         if no_space(error):
             raise DiskFull(f"no space left on the disk of {folder}") from error
         raise
+    return Shard(
+        job.path,
+        job.split,
+        **columns,
+        sha256=hashlib.sha256(image).hexdigest(),
+        bytes=len(image),
+        wall_s=round(time.perf_counter() - started, 3),
+        config_sha256=str(plan.attributes["config_sha256"]),
+        software=dict(software()),
+    )
+
+
+def _image(plan: Plan, job: Job, solved: Iterator[Solved]) -> tuple[bytes, dict[str, tuple[Any, ...]]]:
+    """Return the bytes of a file, and what became of its samples."""
+    storage = plan.recipe.storage
+    with h5py.File(job.path, "w", driver="core", backing_store=False, block_size=_GROWTH) as file:
+        file.attrs.update({"format": SHARD_FORMAT, "format_version": VERSION, **plan.attributes})
+        storage.allocate(file, len(job.ids))
+        provenance = _Provenance(file, len(job.ids))
+        for index, sample in enumerate(job.ids):
+            one = next(solved)
+            if not one.failure:
+                storage.put(file, index, one.arrays)
+            provenance.put(index, sample, one)
+        file.flush()
+        return file.id.get_file_image(), provenance.columns()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; it is on the disk when this returns."""
+    temporary = path.with_name(temporary_name(path.name))
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    known = {
-        "shard": job.path,
-        "split": job.split,
-        "sha256": checksum,
-        "bytes": size,
-        "software": dict(software()),
-    }
-    wall_s = round(time.perf_counter() - started, 3)
-    return Shard(
-        **known, **provenance.columns(), wall_s=wall_s, config_sha256=str(plan.attributes["config_sha256"])
-    )
+    sync_folder(path.parent)
 
 
 def no_space(error: BaseException) -> bool:
@@ -192,7 +210,7 @@ def no_space(error: BaseException) -> bool:
 
 def temporary_name(name: str) -> str:
     """Return a name for an unfinished file that tells which process on which machine writes it."""
-    return f"{name}.{socket.gethostname()}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f"{name}~{socket.gethostname()}~{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 @final
@@ -245,11 +263,13 @@ def read_shard(path: Path, job: Job, config_sha256: str) -> Shard:
             made_with = str(file.attrs["software_json"])
     except (KeyError, OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
         raise BadShard(f"it cannot be read: {error}") from None
-    known: Mapping[str, Any] = {"ids": ids, "status": status, "residual": residual, "steps": steps}
     return Shard(
         job.path,
         job.split,
-        **known,
+        ids,
+        status,
+        residual,
+        steps,
         sha256=sha256(path),
         bytes=path.stat().st_size,
         wall_s=0.0,

@@ -11,7 +11,7 @@ S = TypeVar("S")
 
 
 def command(run: Callable[[S], None], settings: type[S]) -> Callable[..., None]:
-    """Return a function that Typer takes: its options are fields of a dataclass, its help is that of `run`."""
+    """Return a function for Typer: its options are fields of a dataclass, its help is that of `run`."""
     hints = get_type_hints(settings, include_extras=True)
     fields = dataclasses.fields(settings)  # pyright: ignore[reportArgumentType]
 
