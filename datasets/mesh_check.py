@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from ..meshes.errors import InvalidMesh
 from ..meshes.mesh import Mesh
 from ..meshes.topology import find_rows
-from .fault import Fault
 from .manifest import OK
 from .mesh_storage import KIND, MeshLayout, read_layout
 
+Found = tuple[str, str]
 
-def check_mesh(file: h5py.File) -> list[Fault]:
-    """Return the faults of an open file of mesh data [] when there are none; `where` is the object in it.
+
+def check_mesh(file: h5py.File) -> list[Found]:
+    """Return the faults of an open file of mesh data as pairs (where, what).
 
     Looks at every sample: offsets, numbers of points, cells that are flat or inverted, points of no cell,
     tags, NaN, lengths of fields, and whether samples that failed own nothing.
     """
     if file.attrs.get("kind") != KIND:
-        return [Fault("/", f"the attribute 'kind' is {file.attrs.get('kind')!r}, mesh data have {KIND!r}")]
+        return [("/", f"the attribute 'kind' is {file.attrs.get('kind')!r}, mesh data have {KIND!r}")]
     try:
         layout = read_layout(file)
         datasets = {
@@ -39,7 +40,7 @@ def check_mesh(file: h5py.File) -> list[Fault]:
         samples = int(file.attrs["n_trajectories"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = error.args[0] if error.args else error
-        return [Fault("/", f"a part of mesh data is missing or malformed: {reason}")]
+        return [("/", f"a part of mesh data is missing or malformed: {reason}")]
     found = list(_offset_faults(datasets, offsets, samples))
     found += _length_faults(file, layout, datasets)
     if found:
@@ -49,57 +50,55 @@ def check_mesh(file: h5py.File) -> list[Fault]:
 
 def _offset_faults(
     datasets: dict[str, h5py.Dataset], offsets: dict[str, NDArray[np.int64]], samples: int
-) -> Iterator[Fault]:
+) -> Iterator[Found]:
     for name, offset in offsets.items():
         where = f"offsets of mesh/{name}"
         if offset.shape != (samples + 1,):
-            yield Fault(where, f"have the shape {offset.shape}, {samples} samples need {(samples + 1,)}")
+            yield where, f"have the shape {offset.shape}, {samples} samples need {(samples + 1,)}"
         elif offset[0] != 0 or offset[-1] != len(datasets[name]):
             rows = len(datasets[name])
-            yield Fault(
-                where, f"go from {offset[0]} to {offset[-1]}, needed is 0 to {rows}, the rows there are"
-            )
+            yield (where, f"go from {offset[0]} to {offset[-1]}, needed is 0 to {rows}, the rows there are")
         elif (np.diff(offset) < 0).any():
             first = int((np.diff(offset) < 0).argmax())
-            yield Fault(where, f"decrease after sample {first}: the file is damaged")
+            yield where, f"decrease after sample {first}: the file is damaged"
 
 
-def _length_faults(file: h5py.File, layout: MeshLayout, datasets: dict[str, h5py.Dataset]) -> Iterator[Fault]:
+def _length_faults(file: h5py.File, layout: MeshLayout, datasets: dict[str, h5py.Dataset]) -> Iterator[Found]:
     widths = {"points": (layout.dim,), "cells": (layout.dim + 1,)}
     for name, dim in layout.tags.items():
         widths[f"tags/{name}"] = (dim + 1,) if 0 < dim < layout.dim else ()
     for name, dataset in datasets.items():
         if dataset.shape[1:] != widths[name]:
-            yield Fault(f"mesh/{name}", f"rows have the shape {dataset.shape[1:]}, needed is {widths[name]}")
+            yield f"mesh/{name}", f"rows have the shape {dataset.shape[1:]}, needed is {widths[name]}"
     for place, variables in (("point", layout.point_fields), ("cell", layout.cell_fields)):
         for variable in variables:
             dataset = file[f"{place}_fields/{variable.name}"]
             wanted = (len(datasets[f"{place}s"]), *layout.rows(variable.name))
             if dataset.shape != wanted:
                 what = f"has the shape {dataset.shape}, the {place}s need {wanted}"
-                yield Fault(dataset.name[1:], what)
+                yield dataset.name[1:], what
             if dataset.attrs.get("location") != place:
-                yield Fault(dataset.name[1:], f"the attribute 'location' must be {place!r}")
+                yield dataset.name[1:], f"the attribute 'location' must be {place!r}"
 
 
 def _sample_faults(
     file: h5py.File, layout: MeshLayout, offsets: dict[str, NDArray[np.int64]], samples: int
-) -> Iterator[Fault]:
+) -> Iterator[Found]:
     statuses = file["provenance/status"].asstr()[()] if "provenance/status" in file else [None] * samples
     if len(statuses) != samples:
-        yield Fault("provenance/status", f"has {len(statuses)} entries, there are {samples} samples")
+        yield "provenance/status", f"has {len(statuses)} entries, there are {samples} samples"
         return
     for i, status in enumerate(statuses):
         where = f"sample {i}"
         rows = {name: slice(int(o[i]), int(o[i + 1])) for name, o in offsets.items()}
         empty = rows["cells"].start == rows["cells"].stop
         if status == OK and empty:
-            yield Fault(where, "has the status 'ok' and no cells: generate its shard again")
+            yield where, "has the status 'ok' and no cells: generate its shard again"
         if status not in (OK, None) and not empty:
-            yield Fault(where, f"has the status {status!r} and yet cells: generate its shard again")
+            yield where, f"has the status {status!r} and yet cells: generate its shard again"
         if empty:
             if any(r.start != r.stop for r in rows.values()):
-                yield Fault(where, "has points or tags and no cells")
+                yield where, "has points or tags and no cells"
             continue
         try:
             mesh = Mesh(
@@ -107,7 +106,7 @@ def _sample_faults(
                 {layout.cell_type: file[f"mesh/cells/{layout.cell_type}"][rows["cells"]]},
             )
         except InvalidMesh as error:
-            yield Fault(where, str(error))
+            yield where, str(error)
             continue
         yield from _tag_faults(file, layout, mesh, rows, where)
         for place, variables in (("point", layout.point_fields), ("cell", layout.cell_fields)):
@@ -115,12 +114,12 @@ def _sample_faults(
                 values = file[f"{place}_fields/{variable.name}"][rows[f"{place}s"]]
                 bad = ~np.isfinite(values)
                 if bad.any():
-                    yield Fault(f"{where}, {variable.name}", f"{int(bad.sum())} values are NaN or infinite")
+                    yield f"{where}, {variable.name}", f"{int(bad.sum())} values are NaN or infinite"
 
 
 def _tag_faults(
     file: h5py.File, layout: MeshLayout, mesh: Mesh, rows: dict[str, slice], where: str
-) -> Iterator[Fault]:
+) -> Iterator[Found]:
     for name, dim in layout.tags.items():
         numbers = file[f"mesh/tags/{name}"][rows[f"tags/{name}"]]
         if 0 < dim < mesh.dim:
@@ -128,4 +127,4 @@ def _tag_faults(
         else:
             wrong = (numbers < 0) | (numbers >= mesh.n_entities(dim))
         if wrong.any():
-            yield Fault(f"{where}, tag {name}", f"{int(wrong.sum())} of its parts are not in the mesh")
+            yield f"{where}, tag {name}", f"{int(wrong.sum())} of its parts are not in the mesh"

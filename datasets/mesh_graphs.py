@@ -58,8 +58,8 @@ class MeshGraphs(Dataset[MeshGraph]):
         dtype: of positions and fields.
 
     Attributes:
-        point_inputs, cell_inputs, point_outputs, cell_outputs: names of columns; components of vectors have the
-            axis appended, "displacement x", tags are "tag NAME".
+        point_inputs, cell_inputs, point_outputs, cell_outputs: names of columns; components of vectors
+            have the axis appended, "displacement x", tags are "tag NAME".
     """
 
     def __init__(self, source: MeshSource, dtype: torch.dtype = torch.float32) -> None:

@@ -21,9 +21,9 @@ def write_xdmf(
 ) -> Path:
     """Write an XDMF file that refers to the arrays of a file of mesh data.
 
-    ParaView opens it (tested: the XDMF reader of VTK 9.7); several samples stand at the times 0, 1, ... . Both
-    files stay in one folder. meshio reads it when the file holds one sample: it knows no parts of arrays.
-    Tensors in the plane are left out, XDMF has none.
+    ParaView opens it (tested: the XDMF reader of VTK 9.7); several samples stand at the times 0, 1, ... .
+    Both files stay in one folder. meshio reads it when the file holds one sample: it knows no parts of
+    arrays. Tensors in the plane are left out, XDMF has none.
 
     Args:
         path: of the HDF5 file.
