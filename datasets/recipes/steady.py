@@ -22,7 +22,8 @@ from ..well import GridStorage
 from .parameters import parameters_of
 
 _AUTO = Auto()
-_UNSOLVABLE = (ValueError, ArithmeticError, torch.linalg.LinAlgError)  # what bad data raise, bad settings not
+# what bad data raise, and bad settings do not
+_UNSOLVABLE = (ValueError, ArithmeticError, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @final

@@ -196,7 +196,7 @@ def _on_torus(z: NDArray[np.complex128], numbers: list[Ints], centred: bool) -> 
     if centred:
         for k in np.meshgrid(*(np.exp(1j * pi * k / len(k)) for k in numbers), indexing="ij", sparse=True):
             z = z * k
-    u = np.asarray(fft.ifftn(z, norm="forward")).real
+    u = np.real(fft.ifftn(z, norm="forward"))
     return u if centred else np.pad(u, [(0, 1)] * u.ndim, mode="wrap")
 
 

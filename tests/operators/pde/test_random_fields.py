@@ -9,7 +9,7 @@ import torch
 from scipy import fft
 
 from solvus.meshes import Grid
-from solvus.operators.pde.random_fields import GaussianField
+from solvus.operators.pde.random_fields import GaussianField, _order
 
 TORUS = Grid((64, 64), boundary="periodic")
 
@@ -190,3 +190,18 @@ def test_tau_zero_leaves_a_power_law():
     lam = field.eigenvalues(Grid((8,), centring="cell"))
     np.testing.assert_allclose(lam[1:], (pi * np.arange(1, 8)) ** -2.0)
     assert lam[0] == 0
+
+
+@pytest.mark.parametrize("boundary", ["neumann", "dirichlet", "periodic"])
+@pytest.mark.parametrize("n", [6, 7])
+def test_a_coarse_grid_draws_the_first_terms_of_a_finer_one(boundary, n):
+    """To the Nyquist frequency of an even torus, which stands there with one sign only."""
+    field = GaussianField(2.0, 3.0, 1.0, boundary=boundary)
+
+    def modes(n):
+        grid = Grid((n, 2 * n), upper=(1.0, 2.0), centring="cell")
+        numbers = np.stack([k.ravel() for k in np.meshgrid(*field._numbers(grid), indexing="ij")], axis=-1)
+        return numbers[_order(field, grid.cells, grid.upper)]
+
+    coarse, fine = modes(n), modes(2 * n + 1)
+    np.testing.assert_array_equal(coarse, fine[: len(coarse)])
