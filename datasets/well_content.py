@@ -97,7 +97,7 @@ def check_provenance(file: h5py.File) -> Iterator[Fault]:
         elif name == "sample_id" and len(np.unique(group[name])) != samples:
             yield Fault("provenance/sample_id", "an id stands twice")
         elif name == "status":
-            wrong = sorted({s for s in _statuses(file) if s != OK and not s.startswith("failed: ")})
+            wrong = sorted({s for s in _statuses(file) if s != OK and not _failed(s)})
             if wrong:
                 yield Fault("provenance/status", f"{wrong[0]!r}, needed is 'ok' or 'failed: reason'")
     for key in MAKING if shard else ():
@@ -148,7 +148,7 @@ def _values(file: h5py.File) -> Iterator[Fault]:
                         sample
                     )
                     continue
-                failed = status[sample] != OK if sample >= 0 else OK not in status
+                failed = _failed(status[sample]) if sample >= 0 else all(map(_failed, status))
                 for what in _wrong(values, failed):
                     found.setdefault(what, []).append(sample)
                 timed = bool(dataset.attrs["time_varying"]) and len(index) < 2
@@ -192,6 +192,10 @@ def _which(samples: list[int]) -> str:
         return ""
     listed = ", ".join(map(str, distinct[:5])) + (", ..." if len(distinct) > 5 else "")
     return f"{len(distinct)} {'sample' if len(distinct) == 1 else 'samples'} ({listed}): "
+
+
+def _failed(status: str) -> bool:
+    return status.startswith("failed: ")
 
 
 def _statuses(file: h5py.File) -> list[str]:
