@@ -140,6 +140,7 @@ class MeshFile(MeshSource):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._handle: tuple[int, h5py.File] | None = None
+        self._inherited: tuple[int, h5py.File] | None = None
         file = self._file()
         try:
             if file.attrs.get("kind") != KIND:
@@ -197,11 +198,12 @@ class MeshFile(MeshSource):
 
     def _file(self) -> h5py.File:
         if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = os.getpid(), open_hdf5(self.path)
+            # closing what a forked process inherited would take the lock of its parent
+            self._inherited, self._handle = self._handle, (os.getpid(), open_hdf5(self.path))
         return self._handle[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_handle": None, "_inherited": None}
 
 
 @final
