@@ -51,6 +51,8 @@ def darcy(
 ) -> Steady:
     """Darcy flow, -div(a grad u) = 1, a two-phase permeability (12 and 3), u = 0 on the boundary.
 
+    At contrasts of 1e6 and 421 cells the residual stagnates at 6e-8 in float64, and samples fail for that.
+
     Args:
         resolution: cells along each axis; values sit at their centres.
         high, low: values of a where the Gaussian field is >= 0, and where it is negative.
@@ -169,5 +171,7 @@ def _darcy(
 ) -> Steady:
     jumps = isinstance(coefficient, TwoPhase)
     contrast = max(coefficient.high / coefficient.low, coefficient.low / coefficient.high) if jumps else 1.0
-    solver: Solver = ROBUST if contrast > LARGE_CONTRAST else FAST
-    return Steady(name, Darcy(coefficient), _cells(resolution), solver, stride=stride)
+    large = contrast > LARGE_CONTRAST
+    equation, grid = Darcy(coefficient), _cells(resolution)
+    # at 421 cells and a contrast of 1e4 rounding alone leaves 7e-10
+    return Steady(name, equation, grid, ROBUST if large else FAST, 1e-9 if large else 1e-10, stride=stride)

@@ -163,6 +163,7 @@ def test_pardiso_agrees_where_it_is_there():
 def test_large_contrasts_get_the_robust_solver():
     assert darcy().solver is FAST
     assert darcy(high=1.0, low=2e3).solver is ROBUST
+    assert (darcy().rtol, darcy(high=1.0, low=2e3).rtol) == (1e-10, 1e-9)
     assert darcy(high=2e3, low=1.0).solver is ROBUST
 
 
