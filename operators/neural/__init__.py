@@ -1,0 +1,1 @@
+"""Neural operators: networks from fields to fields, one file per architecture."""

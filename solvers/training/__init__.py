@@ -1,0 +1,1 @@
+"""Training: losses, normalisers, one visible loop, models that are saved whole."""
