@@ -64,7 +64,7 @@ def _offset_faults(
 
 
 def _length_faults(file: h5py.File, layout: MeshLayout, datasets: dict[str, h5py.Dataset]) -> Iterator[Found]:
-    widths = {"points": (layout.dim,), "cells": (layout.dim + 1,)}
+    widths: dict[str, tuple[int, ...]] = {"points": (layout.dim,), "cells": (layout.dim + 1,)}
     for name, dim in layout.tags.items():
         widths[f"tags/{name}"] = (dim + 1,) if 0 < dim < layout.dim else ()
     for name, dataset in datasets.items():

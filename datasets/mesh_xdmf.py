@@ -45,7 +45,7 @@ def write_xdmf(
         parent = ElementTree.SubElement(root, "Domain")
         if len(chosen) != 1:
             times = {"GridType": "Collection", "CollectionType": "Temporal"}
-            parent = ElementTree.SubElement(parent, "Grid", Name=source.layout.name, **times)
+            parent = ElementTree.SubElement(parent, "Grid", {"Name": source.layout.name, **times})
         for time, sample in enumerate(chosen):
             grid = _grid(parent, file, source, sample)
             if len(chosen) != 1:
@@ -65,7 +65,7 @@ def _grid(parent: ElementTree.Element, file: h5py.File, source: MeshFile, sample
         "TopologyType": _TOPOLOGY[layout.cell_type],
         "NumberOfElements": str(cells.stop - cells.start),
     }
-    _item(ElementTree.SubElement(grid, "Topology", **topology), file[f"mesh/cells/{layout.cell_type}"], cells)
+    _item(ElementTree.SubElement(grid, "Topology", topology), file[f"mesh/cells/{layout.cell_type}"], cells)
     for place, part, variables in (
         ("point", points, layout.point_fields),
         ("cell", cells, layout.cell_fields),
@@ -79,7 +79,7 @@ def _grid(parent: ElementTree.Element, file: h5py.File, source: MeshFile, sample
                 "Center": _CENTER[place],
             }
             _item(
-                ElementTree.SubElement(grid, "Attribute", **attribute),
+                ElementTree.SubElement(grid, "Attribute", attribute),
                 file[f"{place}_fields/{variable.name}"],
                 part,
             )
@@ -96,7 +96,7 @@ def _item(parent: ElementTree.Element, dataset: h5py.Dataset, rows: slice) -> No
         selection.text = "  ".join(_words(row) for row in numbers)
     number = "Float" if dataset.dtype.kind == "f" else "Int"
     about = {"NumberType": number, "Precision": str(dataset.dtype.itemsize), "Format": "HDF"}
-    item = ElementTree.SubElement(parent, "DataItem", Dimensions=_words(dataset.shape), **about)
+    item = ElementTree.SubElement(parent, "DataItem", {"Dimensions": _words(dataset.shape), **about})
     item.text = f"{Path(dataset.file.filename).name}:{dataset.name}"
 
 
