@@ -14,7 +14,7 @@ from .fault import Fault
 from .source import Source
 from .systems import list_systems, read_system
 from .well import NotWell, open_hdf5
-from .well_content import check_content, check_provenance, check_readable
+from .well_content import SHARED, check_content, check_provenance, check_readable, which
 from .well_rules import check_schema
 from .well_storage import GROUPS
 
@@ -152,10 +152,9 @@ def _source_faults(source: Source, where: str) -> list[Fault]:
                 several = source.layout[name].sample_varying
                 for i, one in enumerate(array if several else [array]):
                     if not np.isfinite(one).all():
-                        bad.setdefault(name, []).append(start + i)
+                        bad.setdefault(name, []).append(start + i if several else SHARED)
     except (OSError, ValueError) as error:
         faults.append(Fault(where, f"cannot be read: {error}"))
     for name, samples in bad.items():
-        some = ", ".join(map(str, samples[:5])) + (", ..." if len(samples) > 5 else "")
-        faults.append(Fault(f"{where}: {name}", f"NaN or infinite values in {len(samples)} samples ({some})"))
+        faults.append(Fault(f"{where}: {name}", f"{which(samples)}NaN or infinite values"))
     return faults

@@ -15,6 +15,7 @@ from .fault import Fault
 from .manifest import OK, SHARD_FORMAT
 from .well_storage import GROUPS, MAKING
 
+SHARED = -1  # in the place of a sample, for fields that all samples share
 _LARGEST_PIECE = 1 << 28  # bytes read at once
 _EPS = float(np.finfo(np.float32).eps)
 
@@ -148,18 +149,18 @@ def _values(file: h5py.File) -> Iterator[Fault]:
                         sample
                     )
                     continue
-                failed = _failed(status[sample]) if sample >= 0 else all(map(_failed, status))
+                failed = _failed(status[sample]) if sample != SHARED else all(map(_failed, status))
                 for what in _wrong(values, failed):
                     found.setdefault(what, []).append(sample)
                 timed = bool(dataset.attrs["time_varying"]) and len(index) < 2
                 if steady and timed and not (failed or _constant(values)):
                     found.setdefault("differs between the times of a steady state", []).append(sample)
             for what, samples in found.items():
-                yield Fault(where, f"{_which(samples)}{what}")
+                yield Fault(where, f"{which(samples)}{what}")
 
 
 def _pieces(dataset: h5py.Dataset) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Go through a field by sample, large ones by sample and time: pairs (sample, -1 for all; index)."""
+    """Go through a field by sample, large ones by sample and time: pairs (sample or SHARED, index)."""
     several, timed = bool(dataset.attrs["sample_varying"]), bool(dataset.attrs["time_varying"])
     count = dataset.shape[0] if several else 1
     by_time = timed and dataset.dtype.itemsize * dataset.size > _LARGEST_PIECE * count
@@ -167,7 +168,7 @@ def _pieces(dataset: h5py.Dataset) -> Iterator[tuple[int, tuple[int, ...]]]:
         lead = (sample,) if several else ()
         times = [(t,) for t in range(dataset.shape[several])] if by_time else [()]
         for time in times:
-            yield (sample if several else -1), (*lead, *time)
+            yield (sample if several else SHARED), (*lead, *time)
 
 
 def _wrong(values: NDArray[Any], failed: bool) -> list[str]:
@@ -186,9 +187,10 @@ def _constant(values: NDArray[Any]) -> bool:
     return all(np.array_equal(values[0], value, equal_nan=True) for value in values[1:])
 
 
-def _which(samples: list[int]) -> str:
+def which(samples: list[int]) -> str:
+    """Return how many and which samples a fault concerns, "" for a field that all of them share."""
     distinct = sorted(set(samples))
-    if distinct == [-1]:
+    if distinct == [SHARED]:
         return ""
     listed = ", ".join(map(str, distinct[:5])) + (", ..." if len(distinct) > 5 else "")
     return f"{len(distinct)} {'sample' if len(distinct) == 1 else 'samples'} ({listed}): "

@@ -13,6 +13,7 @@ from solvus.datasets import write_systems
 from solvus.datasets.check import check, examine
 from solvus.datasets.generate import Options, generate
 from solvus.datasets.manifest import NoDataset
+from solvus.datasets.recipes.shapes import darcy_shapes
 from solvus.datasets.well import WellFile, write_well
 from solvus.solvers import LinearSystem
 
@@ -41,9 +42,42 @@ def test_linear_systems(tmp_path):
     assert "no b; the file was not written completely" in check(path)[0].what
 
 
+def test_files_of_other_programs(tmp_path):
+    x, y = np.random.default_rng(0).random((2, 6, 8, 8))
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    assert check(tmp_path / "a.npz") == ()
+    y[4, 1, 1] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    (fault,) = check(tmp_path / "a.npz")
+    assert fault.what == "1 sample (4): NaN or infinite values"
+    with h5py.File(tmp_path / "1D_Burgers_Sols_Nu0.01.hdf5", "w") as file:
+        file["tensor"] = x[:, :, :].astype("f4")
+        file["x-coordinate"], file["t-coordinate"] = np.linspace(0, 1, 8), np.arange(9.0)
+        file.attrs["Nu"] = 0.01
+    (note,) = check(tmp_path / "1D_Burgers_Sols_Nu0.01.hdf5")
+    assert note.note
+    assert "the t-coordinate has 9 entries, the data 8 times" in note.what
+
+
+def test_mesh_data(tmp_path):
+    pytest.importorskip("skfem")
+    generate(darcy_shapes(6), 3, tmp_path / "shapes", workers=1)
+    found = examine(tmp_path / "shapes")
+    assert [fault for fault in found.faults if not fault.note] == []
+    assert found.samples == 3
+    (path, *_) = sorted((tmp_path / "shapes/data/train").iterdir())
+    with h5py.File(path, "r+") as file:
+        file["mesh/points"][0] = np.nan
+    places = {fault.where.split(":")[0] for fault in check(tmp_path / "shapes")}
+    assert places == {f"data/train/{path.name}"}
+
+
 def test_what_cannot_be_looked_at(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file or folder at"):
         check(tmp_path / "none.h5")
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"a.txt: data are read from"):
+        check(tmp_path / "a.txt")
     with pytest.raises(NoDataset, match=r"holds no data: there is no dataset.json"):
         check(tmp_path)
 
