@@ -78,9 +78,7 @@ class WellFile(Source):
             OSError: a chunk is damaged.
         """
         if not 0 <= start <= stop <= self.samples:
-            raise IndexError(
-                f"{self.path.name} holds {self.samples} samples, asked for {start} to {stop}"
-            )
+            raise IndexError(f"{self.path.name} holds {self.samples} samples, asked for {start} to {stop}")
         samples = slice(start, stop)
         return {
             v.name: self._values(v, samples) if v.sample_varying else self._shared[v.name]
@@ -179,7 +177,7 @@ class WellFile(Source):
             return tuple((Boundary(side["low"]), Boundary(side["high"])) for side in sides)
         conditions = [group.attrs for group in self._file["boundary_conditions"].values()]
         periodic = {a for c in conditions if c["bc_type"].upper() == "PERIODIC" for a in c["associated_dims"]}
-        return tuple((Boundary.PERIODIC,) * 2 for _ in axes) if periodic == set(axes) else None
+        return tuple((Boundary.PERIODIC, Boundary.PERIODIC) for _ in axes) if periodic == set(axes) else None
 
     def _provenance(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         group = self._file.get("provenance", {})
