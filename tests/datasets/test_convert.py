@@ -1,8 +1,10 @@
 """Whatever is opened can be written elsewhere, nothing is lost without a word."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +26,7 @@ from solvus.datasets.well import WellFile, write_well
 from solvus.solvers import LinearSystem
 
 RNG = np.random.default_rng(0)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def f4(*shape):
@@ -227,7 +230,7 @@ def test_refusals(tmp_path):
         convert(given, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="may become a file of The Well or of PDEBench: say which"):
         convert(given, tmp_path / "a.h5")
-    with pytest.raises(ValueError, match="the suffix '.csv' tells no format"):
+    with pytest.raises(ValueError, match=r"the suffix '\.csv' tells no format"):
         target_of(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="there is no format 'csv' to convert to: choose one of well"):
         convert(given, tmp_path / "a.csv", to="csv")
@@ -264,3 +267,12 @@ def test_a_field_that_would_get_lost_is_refused(tmp_path):
         "fields that all samples share have no place: force"
         in convert(kept, tmp_path / "a.h5", to="pdebench-a").notes
     )
+
+
+def test_the_examples_of_the_guide_run():
+    text = (ROOT / "docs" / "converting.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.S))
+    assert code.count("assert") >= 10
+    exec(compile(code, "docs/converting.md", "exec"), {})
+    written = set(re.findall(r"^\|.*?\|.*?\| yes \| `([\w-]+)` \|", text, flags=re.M)) - {"generate"}
+    assert written == {str(target) for target in Target}

@@ -137,9 +137,10 @@ def test_b_with_gaps_and_odd_samples(tmp_path):
     with h5py.File(path, "a") as file:
         del file["0002/data"]
         file["0002/data"] = f4(3, 5, 6, 2)
-    with pytest.warns(SuspectData), read_pdebench(path) as source:
-        with pytest.raises(NotPDEBench, match=r"sample 0002 has the shape \(3, 5, 6, 2\)"):
-            source.read(0, 3)
+    with pytest.warns(SuspectData):
+        source = read_pdebench(path)
+    with source, pytest.raises(NotPDEBench, match=r"sample 0002 has the shape \(3, 5, 6, 2\)"):
+        source.read(0, 3)
 
 
 def test_samples_are_ordered_by_number(tmp_path):
