@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, final
 
 import numpy as np
@@ -64,6 +65,7 @@ class SmoothOutline:
         change = np.cos(angle[:, None] * k) @ (k * self.sin) - np.sin(angle[:, None] * k) @ (k * self.cos)
         return self.size * change / self.radius(angle)
 
+    @cached_property
     def _lengths(self) -> tuple[Floats, Floats]:
         angle = np.linspace(0.0, 2 * np.pi, _TABLE + 1)
         r = self.radius(angle)
@@ -73,7 +75,7 @@ class SmoothOutline:
 
     def at(self, fraction: Floats, count: int) -> Floats:
         """Return the points at fractions of the length, (n, 2)."""
-        angle, along = self._lengths()
+        angle, along = self._lengths
         phi = np.interp(fraction * along[-1], along, angle)
         return self.radius(phi)[:, None] * unit(phi)
 
