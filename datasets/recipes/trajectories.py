@@ -76,7 +76,7 @@ class Trajectories(Recipe):
             self.name,
             names,
             tuple(c[:: self.stride] for c in coordinates),
-            self.interval * np.arange(self.frames + 1),
+            self.interval * np.arange(self.frames + 1, dtype=np.float64),
             tuple(
                 Variable(spec.name, role=Role.STATE, time_varying=True, meaning=spec.meaning)
                 for spec in self.equation.state

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from math import ceil, pi, sqrt
 
-from ...meshes.grid import Grid
+from ...meshes.grid import Boundary, Grid
 from ...operators.pde.advection import Advection
 from ...operators.pde.burgers import Burgers
 from ...operators.pde.heat import Heat
 from ...operators.pde.korteweg_de_vries import KortewegDeVries
 from .trajectories import Trajectories
+
+_PERIODIC = ((Boundary.PERIODIC, Boundary.PERIODIC),)
 
 
 def heat(
@@ -62,7 +64,7 @@ def advection(
     >>> advection(64, dimensions=2).layout.shape("u")
     (41, 64, 64)
     """
-    grid = Grid((resolution,) * dimensions, boundary="periodic")
+    grid = Grid((resolution,) * dimensions, boundary=_PERIODIC)
     interval = time / frames
     equation = Advection((velocity,) * dimensions, alpha, tau)
     return Trajectories("advection", equation, grid, interval, interval, frames)
@@ -99,7 +101,7 @@ def burgers(
     stride = 1
     while stride * resolution < needed:
         stride *= 2
-    grid = Grid((stride * resolution,), upper=(length,), boundary="periodic")
+    grid = Grid((stride * resolution,), upper=(length,), boundary=_PERIODIC)
     interval = time / frames
     return Trajectories(
         "burgers",
@@ -144,7 +146,7 @@ def kdv(
     return Trajectories(
         "kdv",
         KortewegDeVries(solitons=solitons, slowest=slowest, fastest=fastest),
-        Grid((stride * resolution,), upper=(length,), boundary="periodic"),
+        Grid((stride * resolution,), upper=(length,), boundary=_PERIODIC),
         dt=_divide(interval, 4e-3 / fastest**3),
         interval=interval,
         frames=frames,
