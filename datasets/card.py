@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from .manifest import SPLITS, Manifest
+from .plan import SHARES, split_counts
 
 CARD = "README.md"
 
@@ -84,6 +85,8 @@ def _command(config: Mapping[str, Any]) -> str:
         words += ["--resolution", str(preset["resolution"])]
     for key, value in preset["settings"].items():
         words += ["--set", f"{key}={value}"]
+    if _counts(config) != split_counts(config["n"], SHARES):
+        words += ["--splits", ",".join(str(count / config["n"]) for count in _counts(config))]
     words += ["--shard", str(config["shard"]), "--out", config["name"]]
     if config.get("license"):
         words += ["--license", config["license"]]
@@ -91,8 +94,12 @@ def _command(config: Mapping[str, Any]) -> str:
 
 
 def _fractions(config: Mapping[str, Any]) -> str:
-    parts = (config["splits"][split] for split in SPLITS)
-    return "(" + ", ".join(f"{(stop - start) / config['n']}" for start, stop in parts) + ")"
+    return "(" + ", ".join(str(count / config["n"]) for count in _counts(config)) + ")"
+
+
+def _counts(config: Mapping[str, Any]) -> tuple[int, ...]:
+    ranges = (config["splits"][split] for split in SPLITS)
+    return tuple(stop - start for start, stop in ranges)
 
 
 def _splits(manifest: Manifest) -> str:

@@ -83,24 +83,30 @@ def run(executor: Executor, function: Callable[[Any], T], tasks: Iterable[Any]) 
     """Run tasks and yield what they return, as they finish; the first error ends the run.
 
     On an error tasks that wait are cancelled, those that run are waited for, what they return is yielded,
-    and the error is raised. Futures of another kind than `concurrent.futures` are waited for in order.
+    and the error is raised. Futures that are not of `concurrent.futures` are waited for in order, up to the
+    first error.
     """
     futures = [executor.submit(function, task) for task in tasks]
     try:
-        ours = all(isinstance(future, cf.Future) for future in futures)
-        first: Exception | None = None
-        for future in cf.as_completed(futures) if ours else futures:  # pyright: ignore[reportArgumentType]
-            try:
-                result = future.result()
-            except cf.CancelledError:
-                continue
-            except Exception as error:  # whatever it is, it is raised below
-                first = first or error
-                cancel(futures)
-                continue
-            yield result
-        if first is not None:
-            raise first
+        ours = [future for future in futures if isinstance(future, cf.Future)]
+        if len(ours) < len(futures):
+            for future in futures:
+                yield future.result()
+            return
+        seen, failed = set(), None
+        for future in cf.as_completed(ours):
+            seen.add(future)
+            failed = future.exception()
+            if failed is not None:
+                break
+            yield future.result()
+        cancel(ours)  # not every executor tells those who wait that a task is cancelled
+        running = {future for future in ours if future not in seen and not future.cancelled()}
+        for future in cf.wait(running).done:
+            if future.exception() is None:
+                yield future.result()
+        if failed is not None:
+            raise failed
     finally:
         cancel(futures)
 

@@ -17,7 +17,7 @@ from .books import Books, replace
 from .card import CARD, Preset, card
 from .executors import Executor, Processes, WorkerDied, check_not_starting, run
 from .manifest import Manifest, Shard, read_manifest
-from .plan import Plan, shard_size, split_counts
+from .plan import SHARES, Plan, shard_size, split_counts
 from .recipe import Recipe
 from .shard import DiskFull, Task, iterate_shards, make_shards, no_space
 from .statistics import write_statistics
@@ -64,7 +64,7 @@ def generate(
     out: str | Path,
     *,
     seed: int = 0,
-    splits: Sequence[float] = (0.8, 0.1, 0.1),
+    splits: Sequence[float] = SHARES,
     workers: int | None = None,
     executor: Executor | None = None,
     options: Options = _DEFAULT,
@@ -119,6 +119,8 @@ def generate(
                 for shard in shards:
                     books.append(shard)
                     tally.add(shard)
+            if lost := len(books.missing()):
+                raise WorkerDied(f"the executor returned without {lost} files: repeat the same command")
             if missing or not (out / CARD).exists():
                 _describe(books)
     except BrokenExecutor as error:

@@ -20,6 +20,7 @@ from .recipe import Recipe, describe, digest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHARD_BYTES = 1 << 26
+SHARES = (0.8, 0.1, 0.1)  # of train, valid and test
 
 
 @final
