@@ -1,4 +1,4 @@
-"""What every neural operator is: a torch module from fields to fields, with settings that can be written down."""
+"""What every neural operator is: a torch module from fields to fields, its settings plain values."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NeuralOperator(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Map fields (B, in_channels, *space) to fields (B, out_channels, *space)."""
 
-    def check_resolution(self, space: tuple[int, ...]) -> None:  # noqa: B027
+    def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise WrongResolution, with what is needed, for a grid on which the network cannot work."""
 
     @final
@@ -63,7 +63,7 @@ class NeuralOperator(nn.Module, ABC):
             axes = ", ".join(("B", str(wanted), *(f"n{i + 1}" for i in range(self.dim))))
             raise WrongChannels(
                 f"{type(self).__name__} takes fields ({axes}), got {tuple(x.shape)}: give {wanted} channel"
-                f"{'s' * (wanted != 1)} in front of {self.dim} axes of space, or make the network for your data"
+                f"{'s' * (wanted != 1)} in front of {self.dim} axes of space, or make the network for these"
             )
         self.check_resolution(tuple(x.shape[2:]))
 
