@@ -29,7 +29,7 @@ class ETDRK4(TimeStepper):
 
     >>> decay = Semilinear(torch.tensor([-1.0]), lambda v: -(v**2), lambda u: u, lambda v: v)
     >>> round(float(ETDRK4(decay, 0.1)(torch.ones(1, 1, 1))), 5)  # 1 / (2 exp(t) - 1)
-    0.8262
+    0.82621
     """
 
     order: ClassVar[int] = 4

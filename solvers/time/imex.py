@@ -59,7 +59,7 @@ class IMEXHeun(_SplitStepper):
 
     >>> decay = Semilinear(torch.tensor([-1.0]), lambda v: -(v**2), lambda u: u, lambda v: v)
     >>> round(float(IMEXHeun(decay, 0.1)(torch.ones(1, 1, 1))), 3)  # 1 / (2 exp(t) - 1)
-    0.828
+    0.826
     """
 
     order: ClassVar[int] = 2
