@@ -49,10 +49,13 @@ def mesh_picture(source: MeshSource, samples: Sequence[int] = (0, 1, 2)) -> Figu
 
     Raises:
         IndexError: there is no such sample.
+        ValueError: none is named.
     """
     wrong = [i for i in samples if not 0 <= i < len(source)]
     if wrong:
         raise IndexError(f"there is no sample {wrong[0]}: {source.layout.name} has 0 to {len(source) - 1}")
+    if not samples:
+        raise ValueError("no sample is named: name one at least, for example samples=(0,)")
     layout, kept = source.layout, list(samples)[:COLUMNS]
     fields = list(layout.variables)[:COLUMNS]
     drawn = [source[i] for i in kept]
@@ -60,7 +63,8 @@ def mesh_picture(source: MeshSource, samples: Sequence[int] = (0, 1, 2)) -> Figu
     columns = max(2, len(kept))
     height = rows * 7.8 / columns + 0.4
     figure = Figure((WIDTH, 0.8 + height), layout="constrained", dpi=150)
-    head, body = figure.subfigures(2, 1, height_ratios=(0.8, height))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(0.8, height))
+    head, body = parts
     header(head, layout.name, _facts(source, drawn, len(fields)))
     table = body.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.05])
     kind = "3d" if layout.dim == 3 else None
@@ -79,9 +83,9 @@ def mesh_picture(source: MeshSource, samples: Sequence[int] = (0, 1, 2)) -> Figu
     for row, v in enumerate(fields, start=1):
         scale = scale_of(sizes(np.asarray(sample[v.name], dtype=np.float64), v) for sample in drawn)
         for axes, sample in zip(panels[row], drawn, strict=True):
-            mappable = _field(axes, sample, v, scale)
+            _field(axes, sample, v, scale)
         _beside(panels[row][0], label(v))
-        colour_bar(body, mappable, None, bars[row])
+        colour_bar(body, scale, None, bars[row])
     return figure
 
 
@@ -129,16 +133,17 @@ def _mesh(axes: Any, mesh: Mesh, tags: list[str]) -> None:
     _frame(axes, mesh)
 
 
-def _field(axes: Any, sample: MeshSample, v: Variable, scale: Scale) -> Any:
-    """Draw one field and return what its colour bar needs."""
+def _field(axes: Any, sample: MeshSample, v: Variable, scale: Scale) -> None:
+    """Draw one field."""
     mesh, values = sample.mesh, np.asarray(sample[v.name], dtype=np.float64)
     size, at_points = sizes(values, v), v.name in sample.point_fields
     if mesh.dim == 3:
         facets = mesh.boundary_facets
         shown = size[mesh.facets[facets]].mean(axis=1) if at_points else size[mesh.facet_cells[facets, 0]]
-        return _surface(axes, mesh, shown, scale)
+        _surface(axes, mesh, shown, scale)
+        return
     triangles = Triangulation(mesh.points[:, 0], mesh.points[:, 1], mesh.simplices)
-    drawn = axes.tripcolor(
+    axes.tripcolor(
         triangles,
         size,
         cmap=scale.colours,
@@ -153,10 +158,9 @@ def _field(axes: Any, sample: MeshSample, v: Variable, scale: Scale) -> Any:
     outline = mesh.points[mesh.facets[mesh.boundary_facets]]
     axes.add_collection(LineCollection(list(outline), colors=INK, linewidths=0.6))
     _frame(axes, mesh)
-    return drawn
 
 
-def _surface(axes: Any, mesh: Mesh, values: NDArray[Any] | str, scale: Scale | None = None) -> Any:
+def _surface(axes: Any, mesh: Mesh, values: NDArray[Any] | str, scale: Scale | None = None) -> None:
     faces = Poly3DCollection(
         mesh.points[mesh.facets[mesh.boundary_facets]], linewidths=0.15, edgecolors=QUIET
     )
@@ -168,7 +172,6 @@ def _surface(axes: Any, mesh: Mesh, values: NDArray[Any] | str, scale: Scale | N
     low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]), box_aspect=high - low)
     axes.set_axis_off()
-    return faces
 
 
 def _spread(points: NDArray[Any], cells: int = 11) -> NDArray[np.int64]:

@@ -143,7 +143,7 @@ class PDEBench(Source):
         solved = [values[v.name] for v in self.layout.variables if v.role is not Role.INPUT]
         zero = np.all([~_rows(a).any(axis=1) for a in solved], axis=0)
         broken = np.any([~np.isfinite(_rows(a)).all(axis=1) for a in values.values()], axis=0)
-        return {start + int(i) for i in np.flatnonzero(zero | broken)}
+        return {start + int(i) for i in np.flatnonzero(np.logical_or(zero, broken))}
 
     def _warn(self, missing: set[int]) -> None:
         new = sorted(missing - self._told)

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -66,10 +67,13 @@ def picture(source: Source, samples: Sequence[int] = (0, 1, 2)) -> Figure:
 
     Raises:
         IndexError: there is no such sample.
+        ValueError: none is named.
     """
     wrong = [i for i in samples if not 0 <= i < source.samples]
     if wrong:
         raise IndexError(f"there is no sample {wrong[0]}: {source.layout.name} has 0 to {source.samples - 1}")
+    if not samples:
+        raise ValueError("no sample is named: name one at least, for example samples=(0,)")
     layout = source.layout
     fields = list(layout.variables)[:COLUMNS]
     kept = list(samples)[: max(1, ROWS // len(fields)) if not layout.steady else COLUMNS]
@@ -91,7 +95,8 @@ def picture(source: Source, samples: Sequence[int] = (0, 1, 2)) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(w_pad=0.06, h_pad=0.05, wspace=0.02, hspace=0.03)  # pyright: ignore[reportCallIssue]
-    head, body, foot = figure.subfigures(3, 1, height_ratios=(0.8, heights, 2.1))
+    parts: Any = figure.subfigures(3, 1, height_ratios=(0.8, heights, 2.1))
+    head, body, foot = parts
     _title(head, source, len(fields))
     draw(body, layout, fields, kept, data)
     _statistics(foot, layout, fields, kept, data)
@@ -166,9 +171,9 @@ def _extent(layout: Layout) -> tuple[float, float, float, float]:
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _image(axes: Axes, array: NDArray[Any], v: Variable, layout: Layout, scale: Scale) -> Any:
+def _image(axes: Axes, array: NDArray[Any], v: Variable, layout: Layout, scale: Scale) -> None:
     """Draw a plane, x to the right and y up, with arrows for a vector."""
-    drawn = axes.imshow(
+    axes.imshow(
         sizes(array, v).T, origin="lower", extent=_extent(layout), cmap=scale.colours, norm=scale.norm,
         interpolation="nearest",
     )  # fmt: skip
@@ -180,7 +185,6 @@ def _image(axes: Axes, array: NDArray[Any], v: Variable, layout: Layout, scale: 
         points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
         draw_arrows(axes, points.reshape(-1, 2), array[steps[0], steps[1], :2].reshape(-1, 2))
     axes.tick_params(labelsize=7, colors=QUIET, length=2)
-    return drawn
 
 
 def draw_arrows(axes: Axes, points: NDArray[Any], vectors: NDArray[Any]) -> None:
@@ -211,10 +215,10 @@ def _outer(axes: Axes, layout: Layout, *, left: bool, bottom: bool) -> None:
         axes.set_ylabel(layout.axes[1], fontsize=8, color=QUIET, labelpad=1)
 
 
-def colour_bar(figure: Any, drawn: Any, panels: Any, own: Axes | None = None) -> None:
+def colour_bar(figure: Any, scale: Scale, panels: Any, own: Axes | None = None) -> None:
     """Draw the colours of panels on their right, or in a panel of its own."""
     place = {"cax": own} if own is not None else {"ax": panels, "fraction": 0.05, "pad": 0.02, "aspect": 28}
-    bar = figure.colorbar(drawn, **place)
+    bar = figure.colorbar(ScalarMappable(scale.norm, scale.colours), **place)
     bar.ax.tick_params(labelsize=7, colors=QUIET, length=2)
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=4)
@@ -228,12 +232,12 @@ def _steady_images(
         scale = scale_of(sizes(data[i, v.name], v) for i in samples)
         for column, i in enumerate(samples):
             axes = panels[row, column]
-            drawn = _image(axes, data[i, v.name], v, layout, scale)
+            _image(axes, data[i, v.name], v, layout, scale)
             _outer(axes, layout, left=column == 0, bottom=row == len(fields) - 1)
             if row == 0:
                 axes.set_title(f"sample {i}", fontsize=8.5, color=INK)
         _beside(panels[row, 0], label(v))
-        colour_bar(figure, drawn, list(panels[row]))
+        colour_bar(figure, scale, list(panels[row]))
     _plane(figure, layout)
 
 
@@ -266,12 +270,12 @@ def _moving_images(
             if not v.time_varying and column:
                 axes.set_axis_off()
                 continue
-            drawn = _image(axes, array[frame] if v.time_varying else array, v, layout, scale)
+            _image(axes, array[frame] if v.time_varying else array, v, layout, scale)
             _outer(axes, layout, left=column == 0, bottom=last)
             if row == 0:
                 axes.set_title(f"t = {in_words(layout.times[frame])}", fontsize=8.5, color=INK)
         _beside(panels[row, 0], f"{_short(label(v).splitlines()[0], 16)}\nsample {i}")
-        colour_bar(figure, drawn, list(panels[row]))
+        colour_bar(figure, scale, list(panels[row]))
     _plane(figure, layout)
 
 
@@ -289,12 +293,12 @@ def _space_time(figure: Any, layout: Layout, fields: list[Variable], samples: li
         array, last, right = sizes(data[i, v.name], v), row == len(rows) - 1, panels[row, -1]
         if image and v.time_varying:
             scale = scale_of([array])
-            drawn = panels[row, 0].pcolormesh(
+            panels[row, 0].pcolormesh(
                 x, times, array, cmap=scale.colours, norm=scale.norm, shading="nearest", rasterized=True
             )
             panels[row, 0].set_ylim(times[0], times[-1])
             panels[row, 0].set_ylabel("t", fontsize=8, color=QUIET, labelpad=1)
-            colour_bar(figure, drawn, panels[row, 0])
+            colour_bar(figure, scale, panels[row, 0])
         elif image:
             panels[row, 0].set_axis_off()
         if v.time_varying:
@@ -398,4 +402,5 @@ def spectrum(array: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
     power = np.abs(np.fft.fftn(array) / array.size) ** 2
     waves = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in array.shape), indexing="ij")
     shell = np.rint(np.sqrt(sum(k**2 for k in waves))).astype(int)
-    return np.bincount(shell.ravel(), power.ravel())[1 : max(2, min(array.shape) // 2 + 1)]
+    binned = np.bincount(shell.ravel(), power.ravel()).astype(np.float64)
+    return binned[1 : max(2, min(array.shape) // 2 + 1)]

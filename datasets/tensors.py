@@ -174,10 +174,10 @@ def write_npz(source: Source, path: str | Path, *, overwrite: bool = False) -> P
                 header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 if not v.sample_varying:
-                    file.write(np.ascontiguousarray(source.read(0, 1)[v.name], dtype))
+                    file.write(np.ascontiguousarray(source.read(0, 1)[v.name], dtype).data)
                     continue
                 for _, values in source.blocks():
-                    file.write(np.ascontiguousarray(values[v.name], dtype))
+                    file.write(np.ascontiguousarray(values[v.name], dtype).data)
     return path
 
 

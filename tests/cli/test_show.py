@@ -50,6 +50,7 @@ def test_a_folder(folder):
     said = rows(shown.stdout)
     assert said["kind"] == "kind folder of grid data"
     assert said["seed"] == "seed 7"
+    assert said["equation"] == "equation Darcy"
     assert said["splits"] == "splits train 2, valid 1, test 1"
     assert said["samples made"] == "samples made 4 of 4"
     assert said["axis x"] == "axis x 8 points, 0.0625 to 0.9375"

@@ -100,6 +100,8 @@ def test_samples_that_are_not_there_and_values_that_are_not_finite(tmp_path):
     picture(given, (0, 1)).savefig(tmp_path / "a.png", dpi=30)
     with pytest.raises(IndexError, match="there is no sample 2: arrays has 0 to 1"):
         picture(given, (0, 2))
+    with pytest.raises(ValueError, match="no sample is named"):
+        picture(given, ())
 
 
 def test_many_fields_are_named_when_they_are_not_drawn():

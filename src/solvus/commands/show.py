@@ -134,7 +134,9 @@ def _of_manifest(manifest: Manifest) -> dict[str, str]:
     settings = [f"{k}={v}" for k, v in (preset.get("settings") or {}).items()]
     splits = ", ".join(f"{s} {stop - start}" for s, (start, stop) in config["splits"].items())
     made = f"{len(manifest.made) - failed} of {manifest.samples}"
+    equation = config["config"].get("equation")
     return {
+        **({"equation": equation["class"]} if isinstance(equation, Mapping) else {}),
         **({"recipe": " ".join([preset["equation"], *settings])} if preset else {}),
         "seed": str(config["seed"]),
         "splits": splits,
