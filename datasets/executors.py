@@ -12,7 +12,6 @@ import threading
 import types
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar, final
 
 import numba
@@ -35,6 +34,14 @@ class Executor(Protocol):
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Run a function somewhere, soon."""
+        ...
+
+
+class Lifeline(Protocol):
+    """The end of a pipe on which nothing is ever sent: reading it ends when the other side is gone."""
+
+    def recv_bytes(self) -> bytes:
+        """Wait."""
         ...
 
 
@@ -129,10 +136,9 @@ class Processes:
 
     def __init__(self, workers: int, payload: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        reader, self._lifeline = context.Pipe(duplex=False)
-        self._reader = reader
+        self._reader, self._lifeline = context.Pipe(duplex=False)
         self._needs_main = b"__main__" in pickle.dumps(payload)
-        self._pool = cf.ProcessPoolExecutor(workers, context, _begin, (reader,))
+        self._pool = cf.ProcessPoolExecutor(workers, context, _begin, (self._reader,))
         self.workers = workers
 
     def __enter__(self) -> Processes:
@@ -174,7 +180,7 @@ def check_not_starting() -> None:
         )
 
 
-def _begin(lifeline: Connection) -> None:
+def _begin(lifeline: Lifeline) -> None:
     """Prepare a worker: one thread, no Ctrl-C of its own, and an end when the coordinator is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in _THREADS:  # for libraries that are loaded later
@@ -182,7 +188,7 @@ def _begin(lifeline: Connection) -> None:
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
 
-def _end_with(lifeline: Connection) -> None:
+def _end_with(lifeline: Lifeline) -> None:
     with suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os._exit(1)

@@ -19,16 +19,11 @@ from solvus.datasets.manifest import read_manifest, sha256
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))
 
-from toy_recipe import Toy  # noqa: E402
+from toy_recipe import Toy, sums  # noqa: E402
 
 TOY = {"n": 48, "shard": 2, "workers": 1, "batch": 1, "toy": {"fail_below": 0.05, "pause": 0.02}}
 POOL = {**TOY, "workers": 2, "toy": {"fail_below": 0.05, "pause": 0.02}}
 DARCY = {"n": 64, "workers": 1, "equation": "darcy", "resolution": 64}
-
-
-def sums(folder):
-    """Checksum of every file, computed anew, by path."""
-    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.hdf5"))}
 
 
 class Run:

@@ -18,20 +18,15 @@ import torch
 
 from solvus.datasets.executors import Processes, WorkerDied, one_thread, run
 from solvus.datasets.generate import Options, generate
-from solvus.datasets.manifest import read_manifest, sha256
+from solvus.datasets.manifest import read_manifest
 from solvus.datasets.recipes.registry import recipe_named
 
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))
 
-from toy_recipe import Summing, Toy  # noqa: E402
+from toy_recipe import Summing, Toy, sums  # noqa: E402
 
 RECIPE, N = Toy(fail_below=0.05), 20
-
-
-def sums(folder):
-    """Checksum of every file, computed anew, by path."""
-    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.hdf5"))}
 
 
 @pytest.fixture(scope="module")

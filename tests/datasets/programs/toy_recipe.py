@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
 
+from solvus.datasets.manifest import read_manifest, sha256
 from solvus.datasets.recipe import Arrays, Draw, Recipe, Solved
 
 
@@ -70,3 +72,18 @@ class Summing(Toy):
     def _one(self, a: np.ndarray) -> Solved:
         big = torch.from_numpy(np.random.default_rng(int(a[0] * 1e9)).standard_normal(1 << 20))
         return Solved({"a": a, "x": np.full(self.size, float(big.sum()) + torch.get_num_threads())}, 0.0)
+
+
+def some_bad(size: int = 8) -> Toy:
+    """Return a recipe of which about a tenth fails."""
+    return Toy(size=size, fail_below=0.1)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """Return the checksum of every file, computed anew, by path."""
+    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.hdf5"))}
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Return the checksum of every file as the manifest has it."""
+    return {s.shard: s.sha256 for s in read_manifest(folder).shards}
