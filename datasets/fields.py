@@ -72,12 +72,13 @@ class OpenFiles:
     """HDF5 files and their fields, opened when they are asked for; the last few stay open.
 
     Every process opens its own: what a forked process inherits is left alone, and nothing open is pickled.
+    Chunks are not cached: this is for files whose chunks are read whole.
 
     Args:
         keep: how many files stay open.
     """
 
-    def __init__(self, keep: int = 16) -> None:
+    def __init__(self, keep: int = 128) -> None:
         self.keep = keep
         self._owner = os.getpid()
         self._files: OrderedDict[Path, tuple[h5py.File, dict[str, Field]]] = OrderedDict()
@@ -111,7 +112,7 @@ class OpenFiles:
         while len(self._files) >= self.keep:
             self._files.popitem(last=False)[1][0].close()
         try:
-            file = h5py.File(path, "r", locking="best-effort")
+            file = h5py.File(path, "r", locking="best-effort", rdcc_nbytes=0)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{path} is in the manifest but not in the folder: generate again"

@@ -18,7 +18,7 @@ from ..operators.linear.errors import NonFinite
 from .channels import Channels
 from .folder import FolderSource, UnknownSplit
 from .layout import Layout
-from .manifest import DATASET, OK
+from .manifest import OK
 from .memory import free_memory, free_shared_memory
 from .pairs import Pairs, choose_fields
 from .source import Source
@@ -63,8 +63,8 @@ class FieldDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         data: folder that `generate` wrote, a file that `open_source` reads, or a `Source`.
-        split: of a folder: "train", "valid", "test", None for all; of a file by the rules of PDEBench:
-            "pdebench-single/train", "pdebench-mult/test" and so on, see `pdebench_split`.
+        split: of a folder: "train", "valid", "test"; of a file by the rules of PDEBench,
+            "pdebench-single-train" and so on, see `open_source`; None for all.
         window: of trajectories.
         inputs, outputs: names of fields; None chooses by role: inputs and states, outputs and states.
         stride: keep every so many points, for all axes or per axis; the coordinates follow.
@@ -109,7 +109,7 @@ class FieldDataset(Dataset[tuple[Tensor, Tensor]]):
         self.layout: Layout = self._source.layout
         given, asked = choose_fields(self.layout, window, inputs, outputs)
         self._pairs = Pairs(Channels(self.layout, stride, self.loading.dtype), window, given, asked)
-        self._samples = _numbers(self._source, split, samples)
+        self._samples = _numbers(self._source, samples)
         self._starts = range(1) if window is None else window.starts(len(self.layout.times))
         self._shared: dict[str, Tensor] = {}
         self._store: dict[str, Tensor] | None = None
@@ -310,40 +310,25 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _open(data: str | Path | Source, split: str | None) -> Source:
-    """Open what the data are; only folders have splits of their own."""
-    if isinstance(data, Source):
-        known = data.layout.name
-    elif (Path(data) / DATASET).is_file():
-        return FolderSource(data, split)
-    else:
-        known = str(data)
-    if split is not None and not split.startswith("pdebench-"):
+    if not isinstance(data, Source):
+        from .open import open_source
+
+        return open_source(data, split=split)
+    if split is not None:
         raise UnknownSplit(
-            f"{known} has no split {split!r}: generated folders have train, valid and test; any file can be "
-            "cut as 'pdebench-single/train', '.../test', or with samples=range(...)"
+            f"{data.layout.name} is open already, its split {split!r} cannot be chosen here: give the path, "
+            "or choose with samples=range(...)"
         )
-    if isinstance(data, Source):
-        return data
-    from .open import open_source
-
-    return open_source(data)
+    return data
 
 
-def _numbers(source: Source, split: str | None, samples: int | range | None) -> list[int]:
-    """Return the numbers of the samples that are used: of a split, without failed ones."""
+def _numbers(source: Source, samples: int | range | None) -> list[int]:
+    """Return the numbers of the samples that are used, without failed ones."""
     status: Sequence[str] | None = getattr(source, "status", None)
     numbers = [i for i in range(source.samples) if status is None or status[i] == OK]
-    if split is not None and split.startswith("pdebench-"):
-        from .pdebench import pdebench_split
-
-        protocol, _, part = split.partition("/")
-        parts = dict(zip(("train", "test"), pdebench_split(source.samples, protocol), strict=True))
-        if part not in parts:
-            raise UnknownSplit(f"the split {split!r} ends in neither /train nor /test: say which part")
-        numbers = [i for i in numbers if i in parts[part]]
-    wanted = (
-        range(len(numbers) if samples is None else samples) if not isinstance(samples, range) else samples
-    )
+    if samples is None:
+        return numbers
+    wanted = samples if isinstance(samples, range) else range(samples)
     if not wanted or min(wanted) < 0 or max(wanted) >= len(numbers):
         raise ValueError(f"there are {len(numbers)} samples, asked for {samples}: lower the number")
     return [numbers[i] for i in wanted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -85,9 +86,22 @@ class Pairs:
         """All fields that are needed."""
         return tuple(dict.fromkeys((*self.given, *self.asked)))
 
-    def _timed(self, timed: bool) -> tuple[str, ...]:
-        """Fields of x that vary in time, or those that do not."""
-        return tuple(f for f in self.given if self.channels.layout[f].time_varying == timed)
+    @cached_property
+    def _series(self) -> tuple[str, ...]:
+        """Fields of x that vary in time."""
+        return tuple(f for f in self.given if self.channels.layout[f].time_varying)
+
+    @cached_property
+    def _constants(self) -> tuple[str, ...]:
+        """Fields of x that do not."""
+        return tuple(f for f in self.given if f not in self._series)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Fields that vary in time of both x and y, of x alone, of y alone."""
+        both = tuple(f for f in self._series if f in self.asked)
+        given, asked = (tuple(f for f in fields if f not in both) for fields in (self._series, self.asked))
+        return both, given, asked
 
     def _names(self, fields: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for field in fields for name in self.channels.names(field))
@@ -97,7 +111,7 @@ class Pairs:
         """Names of the channels of x: NAME@0 is the last frame that goes in, NAME@-1 the one before."""
         if self.window is None:
             return self._names(self.given)
-        series, constants = self._names(self._timed(True)), self._names(self._timed(False))
+        series, constants = self._names(self._series), self._names(self._constants)
         if self.window.time_axis:
             return (*series, *constants)
         return (*(f"{name}@{k}" for k in range(1 - self.window.inputs, 1) for name in series), *constants)
@@ -123,21 +137,18 @@ class Pairs:
         if self.window is None:
             found = fetch(slice(None), self.fields)
             return _join([found[f] for f in self.given]), _join([found[f] for f in self.asked])
-        window, series = self.window, self._timed(True)
+        window, (both, only_given, only_asked) = self.window, self._parts
         before, after = window.split(start)
-        both = [f for f in series if f in self.asked]
         whole = fetch(window.times(start), both) if both else {}
         x = {f: v[: window.inputs] for f, v in whole.items()}
         y = {f: v[window.inputs :] for f, v in whole.items()}
-        only_given, only_asked = ([f for f in fields if f not in both] for fields in (series, self.asked))
         x |= fetch(before, only_given) if only_given else {}
         y |= fetch(after, only_asked) if only_asked else {}
-        constants = fetch(slice(None), self._timed(False)) if self._timed(False) else {}
-        return self._series([x[f] for f in series], list(constants.values())), self._series(
-            [y[f] for f in self.asked]
-        )
+        constants = fetch(slice(None), self._constants) if self._constants else {}
+        x_frames, y_frames = [x[f] for f in self._series], [y[f] for f in self.asked]
+        return self._item(x_frames, [constants[f] for f in self._constants]), self._item(y_frames)
 
-    def _series(self, series: list[Tensor], constants: Sequence[Tensor] = ()) -> Tensor:
+    def _item(self, series: list[Tensor], constants: Sequence[Tensor] = ()) -> Tensor:
         """Join frames (T, C, *space) and fields (C, *space) to the form of an item."""
         assert self.window is not None
         if not series:

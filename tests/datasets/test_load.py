@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,9 @@ from solvus.datasets.channels import Channels, UnfitStride
 from solvus.datasets.folder import EmptySplit, FolderSource, UnknownSplit
 from solvus.datasets.layout import Layout, Role, Variable
 from solvus.datasets.load import FieldDataset, Loading
+from solvus.datasets.pdebench import pdebench_split
 from solvus.datasets.source import Source
+from solvus.datasets.tensors import write_npz
 from solvus.datasets.window import Window, WindowTooLong
 from solvus.meshes.grid import Boundary
 from solvus.operators.linear.errors import NonFinite
@@ -403,18 +406,19 @@ def test_statistics_are_those_of_the_channels(folder):
         steady()[0].statistics()
 
 
-def test_rules_of_pdebench():
-    data, (a, _, _) = steady(split="pdebench-single/train")
+def test_rules_of_pdebench(tmp_path):
+    a, u = rng.standard_normal((20, 6)).astype("f4"), rng.standard_normal((20, 6)).astype("f4")
+    write_npz(from_arrays(a, u, axes=("sample", "x")), tmp_path / "a.npz")
+    data = FieldDataset(tmp_path / "a.npz", "pdebench-single-train")
     assert len(data) == 18
     np.testing.assert_array_equal(data[0][0][0], a[2])
-    assert [
-        len(steady(split=f"pdebench-{rule}")[0]) for rule in ("single/test", "mult/train", "mult/test")
-    ] == [2, 18, 2]
-    assert steady(split="pdebench-mult/test")[0].where(0) == (18, 0)
-    with pytest.raises(UnknownSplit, match="ends in neither /train nor /test"):
-        steady(split="pdebench-single")
-    with pytest.raises(ValueError, match="'pdebench-single' or 'pdebench-mult', got 'pdebench-other'"):
-        steady(split="pdebench-other/train")
+    test = FieldDataset(tmp_path / "a.npz", "pdebench-mult-test", loading=LAZY)
+    assert len(test) == 2
+    np.testing.assert_array_equal(test[0][0][0], a[18])
+    with pytest.raises(ValueError, match="it is read whole, or by pdebench-single-train"):
+        FieldDataset(tmp_path / "a.npz", "train")
+    train, _ = pdebench_split(20, "pdebench-single")
+    same(FieldDataset(from_arrays(a, u, axes=("sample", "x")), samples=train), data)
 
 
 # --- errors -------------------------------------------------------------------------------------------------
@@ -452,7 +456,7 @@ def flow(**settings):
         (flow(stride=8), UnfitStride, "a stride of 8 leaves one point of the 8 along x"),
         (flow(stride=(2, 2, 2)), UnfitStride, r"or one per axis \(x, y\), got \(2, 2, 2\)"),
         (flow(stride=0), UnfitStride, "one positive number"),
-        (flow(split="train"), UnknownSplit, "flow has no split 'train': generated folders have"),
+        (flow(split="train"), UnknownSplit, "flow is open already, its split 'train' cannot be chosen"),
         (flow(samples=7), ValueError, "there are 6 samples, asked for 7: lower"),
         (flow(samples=range(4, 8)), ValueError, r"asked for range\(4, 8\)"),
         (flow(samples=0), ValueError, "asked for 0"),
@@ -508,11 +512,24 @@ def test_numbers_too_large_for_the_type_are_noticed():
 
 
 def test_files_are_opened_by_open_source(tmp_path):
-    pytest.importorskip("solvus.datasets.open")
     a, u = rng.standard_normal((4, 6)).astype("f4"), rng.standard_normal((4, 6)).astype("f4")
-    np.savez(tmp_path / "a.npz", x=a, y=u)
+    write_npz(from_arrays(a, u, axes=("sample", "x")), tmp_path / "a.npz")
     data = FieldDataset(tmp_path / "a.npz", loading=LAZY)
     np.testing.assert_array_equal(data[2][0][0], a[2])
     same(pickle.loads(pickle.dumps(data)), data)
-    with pytest.raises(UnknownSplit, match=r"a.npz has no split 'train'"):
-        FieldDataset(tmp_path / "a.npz", "train")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_single_file_leaves_failed_samples_out_and_works_in_workers(folder):
+    path = folder / "data" / "train" / "flow-train-00000.hdf5"
+    with h5py.File(path, "r+") as file:
+        group = file.require_group("provenance")
+        group["status"] = np.array(["ok", "ok", "failed: too stiff"], dtype=h5py.string_dtype())
+        group["sample_id"] = np.arange(3)
+    data = FieldDataset(path, window=Window(), loading=LAZY)
+    assert {data.where(i)[0] for i in range(len(data))} == {0, 1}
+    first = next(
+        iter(DataLoader(data, batch_size=6, num_workers=1, multiprocessing_context="fork", timeout=60))
+    )
+    np.testing.assert_array_equal(first[1][2, 0], folders.sample(folders.FLOW, 0)["w"][3])
+    same(data, FieldDataset(path, window=Window(), loading=READY))
