@@ -1,0 +1,214 @@
+"""Spectral convolution in one to three dimensions, and the multipliers that it takes.
+
+A multiplier is a `SpectralWeight`. The convolution makes one by calling `weight(in_channels, out_channels, kept)`,
+where `kept` are the numbers of kept frequencies per axis, for example (24, 12) for `modes=(12, 12)`, and uses only
+its `contract`:
+
+    contract(spectrum: (m, 2, B, in_channels)) -> (m, 2, B, out_channels),      m = prod(kept)
+
+Frequencies come first (last axis fastest) in the order of `truncated_dft.signed_frequencies`; the axis of two holds
+real and imaginary parts. The default `contract` multiplies by the dense weight that `forward()` returns,
+(*kept, in_channels, out_channels, 2), real numbers. A compressed weight defines `forward` (rebuild the dense
+weight) and, where that is cheaper, its own `contract`; both must give the same result.
+"""
+
+from __future__ import annotations
+
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from ..base import WrongResolution, WrongSettings
+from .truncated_dft import (
+    analyse_by_fft,
+    analyse_by_matrix,
+    kept_frequencies,
+    signed_frequencies,
+    synthesise_by_fft,
+    synthesise_by_matrix,
+)
+
+Path = Literal["auto", "fft", "matrix"]
+
+
+class SpectralWeight(nn.Module, ABC):
+    """A complex matrix per kept frequency, stored in real numbers; see the head of this file."""
+
+    def __init__(self, in_channels: int, out_channels: int, kept: tuple[int, ...]) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kept = kept
+
+    @abstractmethod
+    def forward(self) -> Tensor:
+        """Return the dense weight (*kept, in_channels, out_channels, 2)."""
+
+    def contract(self, spectrum: Tensor) -> Tensor:
+        """Multiply the coefficients (m, 2, B, in_channels) of every frequency by its matrix."""
+        m, _, batch, i = spectrum.shape
+        o = self.out_channels
+        weight = self().to(spectrum.dtype).reshape(m, i, 2 * o)
+        # one product of the stacked parts gives all four terms, without a copy of the weight
+        terms = torch.bmm(spectrum.reshape(m, 2 * batch, i), weight).reshape(m, 2, batch, o, 2)
+        from_real, from_imaginary = terms.unbind(1)
+        rr, ri = from_real.unbind(-1)
+        ir, ii = from_imaginary.unbind(-1)
+        return torch.stack((rr - ii, ri + ir), dim=1)
+
+
+WeightFactory = Callable[[int, int, tuple[int, ...]], SpectralWeight]
+
+
+@final
+class DenseWeight(SpectralWeight):
+    """Keep a full matrix for every frequency.
+
+    Parts are drawn from U[0, 1) / (in_channels out_channels), as in the first FNO (Li et al., 2021), or from a
+    normal distribution with standard deviation sqrt(2 / (in + out)) / sqrt(2) per part where `normal` is set.
+
+    >>> DenseWeight(3, 5, (24, 12))().shape
+    torch.Size([24, 12, 3, 5, 2])
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kept: tuple[int, ...], *, normal: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels, kept)
+        draw = torch.randn if normal else torch.rand
+        scale = (in_channels + out_channels) ** -0.5 if normal else 1 / (in_channels * out_channels)
+        self.values = nn.Parameter(scale * draw(*kept, in_channels, out_channels, 2))
+
+    def forward(self) -> Tensor:
+        return self.values
+
+
+@final
+class SpectralConvolution(nn.Module):
+    """Multiply the low frequencies of a field by a matrix per frequency: K v = synthesis(M analysis(v)).
+
+    (B, in_channels, *space) -> (B, out_channels, *size), `size` = `space` unless given. `modes` = (k1, ..., kd)
+    keeps the frequencies -k, ..., k-1 of every axis but the last, and 0, ..., k-1 of the last. The result on
+    another grid is the same function at other points. Computes in float32 at least, also under autocast.
+
+    Source: Li et al. (2021), Fourier neural operator, eq. 4 and 5. Good values of `modes`: a third to two thirds
+    of half the points (Kovachki et al., 2023).
+
+    Args:
+        weight: makes the multiplier.
+        path: "fft", or "matrix" (products with truncated DFT matrices: no complex numbers, any size equally
+            fast, cost in proportion to modes x points), or "auto" (the faster one for the grid and device).
+
+    Raises:
+        WrongResolution: when a grid has fewer points than the modes need.
+
+    >>> layer = SpectralConvolution(2, 3, (4, 4))
+    >>> layer(torch.randn(5, 2, 16, 15)).shape, layer(torch.randn(5, 2, 16, 15), (32, 30)).shape
+    (torch.Size([5, 3, 16, 15]), torch.Size([5, 3, 32, 30]))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        modes: Sequence[int],
+        *,
+        weight: WeightFactory = DenseWeight,
+        path: Path = "auto",
+    ) -> None:
+        super().__init__()
+        if not 1 <= len(modes) <= 3 or min(modes) < 1:
+            raise WrongSettings(f"modes needs one to three numbers above 0, got {tuple(modes)}")
+        if path not in ("auto", "fft", "matrix"):
+            raise WrongSettings(f"path is one of auto, fft, matrix; got {path!r}")
+        self.modes = tuple(modes)
+        self.path: Path = path
+        self.weight = weight(in_channels, out_channels, kept_frequencies(modes))
+
+    def forward(self, x: Tensor, size: Sequence[int] | None = None, *, add: Tensor | None = None) -> Tensor:
+        """Return K x on a grid of `size`, plus `add` (the same shape) where given."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._convolve(x, size, add)
+        return self._convolve(x, size, add)
+
+    def _convolve(self, x: Tensor, size: Sequence[int] | None, add: Tensor | None) -> Tensor:
+        source = x.shape[2:]
+        size = source if size is None else size
+        check_modes(self.modes, source)
+        if size is not source:
+            check_modes(self.modes, size)
+        work = torch.promote_types(x.dtype, torch.float32)
+        by_fft = self.path == "fft" or (self.path == "auto" and fft_is_faster(self.modes, source, x.device))
+        spectrum = (analyse_by_fft if by_fft else analyse_by_matrix)(x.to(work), self.modes)
+        product = self.weight.contract(spectrum)
+        field = (synthesise_by_fft if by_fft else synthesise_by_matrix)(product, self.modes, source, size)
+        if add is not None:
+            field = field.add_(add)  # fresh memory: one buffer less than a sum
+        return field.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"modes={self.modes}, path={self.path!r}"
+
+
+def check_modes(modes: Sequence[int], space: Sequence[int]) -> None:
+    """Raise WrongResolution when a grid has fewer points than the modes need: 2k, on the last axis 2k - 2."""
+    needed = [*(2 * k for k in modes[:-1]), max(1, 2 * modes[-1] - 2)]
+    if len(space) != len(needed):
+        raise WrongResolution(f"modes {tuple(modes)} need {len(needed)} axes of space, got {tuple(space)}")
+    for n, least in zip(space, needed, strict=True):
+        if n < least:
+            raise WrongResolution(
+                f"modes {tuple(modes)} need a grid of at least {tuple(needed)} points, got {tuple(space)}: "
+                "use a finer grid, or make the network with fewer modes"
+            )
+
+
+def fft_is_faster(modes: Sequence[int], space: Sequence[int], device: torch.device) -> bool:
+    """Return whether the FFT is the faster path."""
+    return False
+
+
+def weight_from_blocks(blocks: Sequence[Tensor]) -> Tensor:
+    """Return the real storage of complex weights (in, out, *modes), one block for each sign of the leading axes.
+
+    Blocks come as in the first FNO programs: one in 1D; [k1 >= 0, k1 < 0] in 2D; [++, -+, +-, --] in 3D.
+
+    >>> weight_from_blocks([torch.ones(3, 5, 4, 4, dtype=torch.complex64)] * 2).shape
+    torch.Size([8, 4, 3, 5, 2])
+    """
+    dim = blocks[0].ndim - 2
+    if len(blocks) != 2 ** (dim - 1):
+        raise WrongSettings(f"a weight in {dim}D has {2 ** (dim - 1)} blocks, got {len(blocks)}")
+    joined = list(blocks)
+    for axis in range(2, dim + 1):  # the first axis changes sign fastest
+        joined = [torch.cat(pair, dim=axis) for pair in zip(joined[::2], joined[1::2], strict=True)]
+    return _real_storage(joined[0])
+
+
+def weight_from_centred(weight: Tensor) -> Tensor:
+    """Return the real storage of one complex weight (in, out, *kept) with frequencies -k, ..., k-1 in order.
+
+    This is the layout of neuraloperator, whose even `n_modes` are 2k, and k + 1 on the last axis.
+
+    >>> weight_from_centred(torch.ones(3, 5, 8, 5, dtype=torch.complex64)).shape
+    torch.Size([8, 5, 3, 5, 2])
+    """
+    for axis in range(2, weight.ndim - 1):
+        n = weight.shape[axis]
+        if n % 2:
+            raise WrongSettings(f"the leading axes need an even number of frequencies, got {n}")
+        k = n // 2
+        order = torch.tensor([f + k for f in signed_frequencies(k)], device=weight.device)
+        weight = weight.index_select(axis, order)
+    return _real_storage(weight)
+
+
+def _real_storage(weight: Tensor) -> Tensor:
+    if not weight.is_complex():
+        raise WrongSettings(f"a complex weight is needed, got {weight.dtype}")
+    return torch.view_as_real(weight.movedim((0, 1), (-2, -1)).contiguous()).contiguous()
