@@ -41,6 +41,12 @@ class Field:
             and set(filters) <= {h5py.h5z.FILTER_FLETCHER32}
         )
         self._verified = np.zeros(shape[:lead] if self._plain else (), dtype=bool)
+        self._dtype, self._frame, self._times = (
+            dataset.dtype,
+            shape[lead:],
+            range(shape[several] if timed else 1),
+        )
+        self._size, self._zeros = dataset.dtype.itemsize * prod(shape[lead:]), (0,) * len(shape[lead:])
 
     def one(self, sample: int, times: slice) -> NDArray[np.floating]:
         """Return one sample, at some times where there is an axis of times."""
@@ -48,23 +54,20 @@ class Field:
         if not self._plain:
             return self.dataset[where]
         if self._verified[where].all():
-            return self._bytes(sample, range(self.dataset.shape[1])[times] if self.timed else None)
+            return self._bytes(sample, self._times[times]) if self.timed else self._bytes(sample, None)
         values = self.dataset[where]
         self._verified[where] = True
         return values
 
     def _bytes(self, sample: int, frames: range | None) -> NDArray[np.floating]:
         """Read chunks one after the other into one array; each overwrites the checksum of the one before."""
-        dataset, lead = self.dataset, self.several + self.timed
-        shape = dataset.shape[lead:]
-        size, zeros = dataset.dtype.itemsize * prod(shape), (0,) * len(shape)
-        count = 1 if frames is None else len(frames)
-        raw = np.empty(count * size + self._tail, dtype=np.uint8)
-        chunks = [(sample, *zeros)] if frames is None else [(sample, t, *zeros) for t in frames]
+        read, size, tail = self.dataset.id.read_direct_chunk, self._size, self._tail
+        chunks = [(sample, *self._zeros)] if frames is None else [(sample, t, *self._zeros) for t in frames]
+        raw = np.empty(len(chunks) * size + tail, dtype=np.uint8)
         for k, chunk in enumerate(chunks):
-            dataset.id.read_direct_chunk(chunk, out=raw[k * size : (k + 1) * size + self._tail])
-        values = raw[: count * size].view(dataset.dtype)
-        return values.reshape(shape if frames is None else (count, *shape))
+            read(chunk, out=raw[k * size : (k + 1) * size + tail])
+        values = raw[: len(chunks) * size].view(self._dtype)
+        return values.reshape(self._frame if frames is None else (len(chunks), *self._frame))
 
 
 @final
