@@ -29,8 +29,8 @@ def navier_stokes(
 ) -> Trajectories:
     """Vorticity of a forced flow on the periodic unit square, by ETDRK4.
 
-    Solved on a grid of refine * resolution points per side, every refine-th of which is stored. With the default
-    grids and steps the error of the published settings stays below 3e-3 (1e-6 for nu = 1e-3), see the guide.
+    Solved on a grid of refine * resolution points per side, every refine-th of which is stored. With the
+    default grids and steps the error of the published settings stays below 3e-3 (1e-6 for nu = 1e-3).
 
     Args:
         resolution: stored points per side.
