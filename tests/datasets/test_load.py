@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
-from solvus.datasets import load, memory
+from solvus.datasets import load
 from solvus.datasets.arrays import from_arrays
-from solvus.datasets.channels import Channels, UnfitStride
+from solvus.datasets.channels import UnfitStride
 from solvus.datasets.folder import EmptySplit, FolderSource, UnknownSplit
 from solvus.datasets.layout import Layout, Role, Variable
 from solvus.datasets.load import FieldDataset, Loading
@@ -22,7 +22,6 @@ from solvus.datasets.pdebench import pdebench_split
 from solvus.datasets.source import Source
 from solvus.datasets.tensors import write_npz
 from solvus.datasets.window import Window, WindowTooLong
-from solvus.meshes.grid import Boundary
 from solvus.operators.linear.errors import NonFinite
 
 _spec = importlib.util.spec_from_file_location("folders", Path(__file__).with_name("test_folder.py"))
@@ -183,11 +182,6 @@ def test_channel_names():
     assert data.outputs == ("w@1", "velocity_x@1", "velocity_y@1")
     data = FieldDataset(Flow(), window=Window(2, 1, time_axis=True), inputs=["w", "k"], outputs=["velocity"])
     assert (data.inputs, data.outputs) == (("w", "k"), ("velocity_x", "velocity_y"))
-    tensor = Layout("t", ("x", "y"), (np.arange(3.0),) * 2, np.zeros(1), (Variable("stress", 2),))
-    assert Channels(tensor).names("stress") == ("stress_xx", "stress_xy", "stress_yx", "stress_yy")
-    values = rng.standard_normal((3, 3, 2, 2))
-    turned = Channels(tensor, dtype=torch.float64).tensor("stress", values)
-    np.testing.assert_array_equal(turned[1], values[..., 0, 1])
 
 
 @pytest.mark.parametrize("loading", [LAZY, READY])
@@ -368,19 +362,6 @@ def test_what_does_not_fit_is_read_lazily(folder, monkeypatch):
     )
 
 
-def test_memory_of_the_machine(monkeypatch, tmp_path):
-    assert 0 < memory.free_memory() < 2**50
-    assert memory.free_shared_memory() > 0
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.free_memory() == 600
-    (tmp_path / "memory.current").write_text("4000\n")
-    assert memory.free_memory() == 0
-    monkeypatch.setattr(memory, "_SHARED", tmp_path / "none")
-    assert memory.free_shared_memory() == 0
-
-
 def test_only_frames_that_are_used_are_kept():
     data = FieldDataset(Flow(), window=Window(1, 1, every=8), inputs=["w"], outputs=["w"], loading=READY)
     assert data._store["w"].shape == (6, 2, 1, 8, 4)
@@ -424,18 +405,6 @@ def test_rules_of_pdebench(tmp_path):
 # --- errors -------------------------------------------------------------------------------------------------
 
 
-def periodic(n=12):
-    layout = Layout(
-        "ring",
-        ("x",),
-        (np.arange(n) / n,),
-        np.zeros(1),
-        (Variable("a", role=Role.INPUT), Variable("u")),
-        ((Boundary.PERIODIC, Boundary.PERIODIC),),
-    )
-    return Channels(layout, stride=5)
-
-
 def flow(**settings):
     return lambda: FieldDataset(Flow(), **{"window": Window(), **settings})
 
@@ -460,7 +429,6 @@ def flow(**settings):
         (flow(samples=7), ValueError, "there are 6 samples, asked for 7: lower"),
         (flow(samples=range(4, 8)), ValueError, r"asked for range\(4, 8\)"),
         (flow(samples=0), ValueError, "asked for 0"),
-        (periodic, UnfitStride, "x is periodic with 12 points, .* does not divide it: .* fit are 2, 3, 4, 6"),
         (lambda: Window(-1), ValueError, "inputs and start are not negative, got -1 and 0"),
         (lambda: Window(1, 0), ValueError, "outputs, every and stride are at least 1, got 0, 1, 1"),
         (lambda: Window(stride=0), ValueError, "got 1, 1, 0"),
