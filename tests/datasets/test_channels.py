@@ -12,7 +12,7 @@ from solvus.meshes.grid import Boundary
 def test_components_of_tensors():
     tensor = Layout("t", ("x", "y"), (np.arange(3.0),) * 2, np.zeros(1), (Variable("stress", 2),))
     assert Channels(tensor).names("stress") == ("stress_xx", "stress_xy", "stress_yx", "stress_yy")
-    values = rng.standard_normal((3, 3, 2, 2))
+    values = np.random.default_rng(0).standard_normal((3, 3, 2, 2))
     turned = Channels(tensor, dtype=torch.float64).tensor("stress", values)
     np.testing.assert_array_equal(turned[1], values[..., 0, 1])
 
