@@ -55,7 +55,9 @@ class Variable:
         if not self.name or "/" in self.name:
             raise ValueError(f"{self.name!r} cannot name a field: give a non-empty name without '/'")
         if self.rank not in (0, 1, 2):
-            raise ValueError(f"the rank of {self.name} is 0, 1 or 2 (scalar, vector, tensor), got {self.rank}")
+            raise ValueError(
+                f"the rank of {self.name} is 0, 1 or 2 (scalar, vector, tensor), got {self.rank}"
+            )
         object.__setattr__(self, "role", Role(self.role))
 
 
@@ -92,7 +94,9 @@ class Layout:
         if not 1 <= len(self.axes) <= 3 or len(set(self.axes)) != len(self.axes):
             raise ValueError(f"a grid has 1 to 3 axes with different names, given: {self.axes}")
         if len(self.coordinates) != len(self.axes):
-            raise ValueError(f"{len(self.axes)} axes need as many coordinates, given: {len(self.coordinates)}")
+            raise ValueError(
+                f"{len(self.axes)} axes need as many coordinates, given: {len(self.coordinates)}"
+            )
         names = [v.name for v in self.variables]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a dataset has at least one field, and different names: given {names}")
@@ -134,7 +138,11 @@ class Layout:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one sample of a field."""
-        sizes = {"time": len(self.times), "component": self.dim, **dict(zip(self.axes, self.resolution, strict=True))}
+        sizes = {
+            "time": len(self.times),
+            "component": self.dim,
+            **dict(zip(self.axes, self.resolution, strict=True)),
+        }
         return tuple(sizes[axis] for axis in self.dims(name))
 
     def bytes_per_sample(self) -> int:

@@ -1,4 +1,4 @@
-"""The command `solvus`: solve, bench, report, doctor."""
+"""The command `solvus`: data, solves, benchmarks, report, doctor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from rich.table import Table
 
 from .bench.record import read_records
 from .bench.table import seconds
+from .commands.check import check
 from .commands.console import plain_errors
+from .commands.convert import convert
+from .commands.generate import generate
+from .commands.show import show
 from .doctor import Check, Finding, benchmark_folder, examine, self_test
 from .named import (
     EQUATIONS,
@@ -128,6 +132,10 @@ def _show_result(system: LinearSystem, method: str, result: Result) -> None:
     for name, text in rows:
         table.add_row(f"[dim]{name}[/]", text)
     Console(highlight=False).print(table)
+
+
+for _name, _command in {"generate": generate, "check": check, "show": show, "convert": convert}.items():
+    app.command(_name)(_command)
 
 
 @app.command()
