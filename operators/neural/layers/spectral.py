@@ -1,19 +1,18 @@
 """Spectral convolution in one to three dimensions, and the multipliers that it takes.
 
-A multiplier is a `SpectralWeight`. The convolution makes one by calling `weight(in_channels, out_channels, kept)`,
-where `kept` are the numbers of kept frequencies per axis, for example (24, 12) for `modes=(12, 12)`, and uses only
-its `contract`:
+A multiplier is a `SpectralWeight`. The convolution makes one by `weight(in_channels, out_channels, kept)`,
+where `kept` are the numbers of kept frequencies per axis, for example (24, 12) for `modes=(12, 12)`, and
+uses only its `contract`:
 
     contract(spectrum: (m, 2, B, in_channels)) -> (m, 2, B, out_channels),      m = prod(kept)
 
-Frequencies come first (last axis fastest) in the order of `truncated_dft.signed_frequencies`; the axis of two holds
-real and imaginary parts. The default `contract` multiplies by the dense weight that `forward()` returns,
-(*kept, in_channels, out_channels, 2), real numbers. A compressed weight defines `forward` (rebuild the dense
-weight) and, where that is cheaper, its own `contract`; both must give the same result.
+Frequencies come first (last axis fastest), in the order of `truncated_dft.signed_frequencies`; the axis of
+two holds real and imaginary parts. The default `contract` multiplies by the dense weight that `forward()`
+returns, (*kept, in_channels, out_channels, 2), real numbers. A compressed weight defines `forward` (rebuild
+the dense weight) and, where that is cheaper, its own `contract`; both must give the same result.
 """
 
 from __future__ import annotations
-
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -68,8 +67,8 @@ WeightFactory = Callable[[int, int, tuple[int, ...]], SpectralWeight]
 class DenseWeight(SpectralWeight):
     """Keep a full matrix for every frequency.
 
-    Parts are drawn from U[0, 1) / (in_channels out_channels), as in the first FNO (Li et al., 2021), or from a
-    normal distribution with standard deviation sqrt(2 / (in + out)) / sqrt(2) per part where `normal` is set.
+    Both parts are drawn from U[0, 1) / (in_channels out_channels), as in the first FNO (Li et al., 2021), or,
+    where `normal` is set, from a normal distribution with E|w|^2 = 2 / (in_channels + out_channels).
 
     >>> DenseWeight(3, 5, (24, 12))().shape
     torch.Size([24, 12, 3, 5, 2])
@@ -91,12 +90,13 @@ class DenseWeight(SpectralWeight):
 class SpectralConvolution(nn.Module):
     """Multiply the low frequencies of a field by a matrix per frequency: K v = synthesis(M analysis(v)).
 
-    (B, in_channels, *space) -> (B, out_channels, *size), `size` = `space` unless given. `modes` = (k1, ..., kd)
-    keeps the frequencies -k, ..., k-1 of every axis but the last, and 0, ..., k-1 of the last. The result on
-    another grid is the same function at other points. Computes in float32 at least, also under autocast.
+    (B, in_channels, *space) -> (B, out_channels, *size), `size` = `space` unless given. `modes` = (k1, ...,
+    kd) keeps the frequencies -k, ..., k-1 of every axis but the last, and 0, ..., k-1 of the last. On
+    another grid the result is the same function at other points. Computes in float32 at least, also under
+    autocast.
 
-    Source: Li et al. (2021), Fourier neural operator, eq. 4 and 5. Good values of `modes`: a third to two thirds
-    of half the points (Kovachki et al., 2023).
+    Source: Li et al. (2021), Fourier neural operator, eq. 4 and 5. Good values of `modes`: a third to two
+    thirds of half the points (Kovachki et al., 2023).
 
     Args:
         weight: makes the multiplier.
@@ -143,7 +143,7 @@ class SpectralConvolution(nn.Module):
         if size is not source:
             check_modes(self.modes, size)
         work = torch.promote_types(x.dtype, torch.float32)
-        by_fft = self.path == "fft" or (self.path == "auto" and fft_is_faster(self.modes, source, x.device))
+        by_fft = self.path == "fft" or (self.path == "auto" and fft_is_faster(self.modes, x.device))
         spectrum = (analyse_by_fft if by_fft else analyse_by_matrix)(x.to(work), self.modes)
         product = self.weight.contract(spectrum)
         field = (synthesise_by_fft if by_fft else synthesise_by_matrix)(product, self.modes, source, size)
@@ -168,13 +168,18 @@ def check_modes(modes: Sequence[int], space: Sequence[int]) -> None:
             )
 
 
-def fft_is_faster(modes: Sequence[int], space: Sequence[int], device: torch.device) -> bool:
-    """Return whether the FFT is the faster path."""
-    return False
+def fft_is_faster(modes: Sequence[int], device: torch.device) -> bool:
+    """Return whether "auto" takes the FFT: the matrices win on a CPU up to about 48 modes in all.
+
+    A graph that is exported has no complex numbers, and some devices have none.
+    """
+    if torch.compiler.is_exporting() or device.type == "mps":
+        return False
+    return device.type != "cpu" or sum(modes) > 48
 
 
 def weight_from_blocks(blocks: Sequence[Tensor]) -> Tensor:
-    """Return the real storage of complex weights (in, out, *modes), one block for each sign of the leading axes.
+    """Return the real storage of complex weights (in, out, *modes), one block per sign of the leading axes.
 
     Blocks come as in the first FNO programs: one in 1D; [k1 >= 0, k1 < 0] in 2D; [++, -+, +-, --] in 3D.
 

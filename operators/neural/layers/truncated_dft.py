@@ -1,14 +1,14 @@
 """Truncated discrete Fourier transforms between fields and their low frequencies, by FFT and by matrices.
 
-A field (B, C, *space) has coefficients `X_f = 1/n sum_j x_j exp(-2 pi i f j / n)`, so that they do not depend on
-the grid. `modes` = (k1, ..., kd) keeps the frequencies 0, ..., k-1, -k, ..., -1 of every axis but the last, and
-0, ..., k-1 of the last, whose negative half is the conjugate of the positive one. They are stored frequency
-first and without complex numbers: (m, 2, B, C), with m kept frequencies (last axis fastest) and the real and
-the imaginary part on the second axis.
+A field (B, C, *space) has coefficients `X_f = 1/n sum_j x_j exp(-2 pi i f j / n)`, so that they do not depend
+on the grid. `modes` = (k1, ..., kd) keeps the frequencies 0, ..., k-1, -k, ..., -1 of every axis but the
+last, and 0, ..., k-1 of the last, whose negative half is the conjugate of the positive one. They are stored
+frequency first and in real numbers: (m, 2, B, C), with m kept frequencies (last axis fastest) and the real
+and the imaginary part on the second axis.
 
-The way back evaluates the trigonometric polynomial on a grid of any size. A coefficient at the highest frequency
-n/2 of an even grid stands for cos(pi j), which both +n/2 and -n/2 take; it is shared out between the two. Hence
-a finer output grid holds the values of the coarser one wherever the two meet.
+The way back evaluates the trigonometric polynomial on a grid of any size. A coefficient at the highest
+frequency n/2 of an even grid stands for cos(pi j), which both +n/2 and -n/2 take: it is shared out between
+the two. Hence a finer output grid holds the values of the coarser one wherever the two meet.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _spread(Z: Tensor, axis: int, n: int, *, shared: bool) -> Tensor:
 
 
 def analyse_by_matrix(x: Tensor, modes: Sequence[int]) -> Tensor:
-    """Return the low frequencies (m, 2, B, C) of x (B, C, *space), by products with truncated DFT matrices."""
+    """Return the low frequencies (m, 2, B, C) of x (B, C, *space), by products with DFT matrices."""
     space = x.shape[2:]
     X = x @ _matrix(_last_analysis, space[-1], modes[-1], like=x)  # (B, C, n1, ..., 2 kd)
     trailing = modes[-1]
@@ -134,9 +134,10 @@ def _kept_matrix(make: Make, n: int, k: int, dtype: torch.dtype, device: torch.d
 def _waves(n: int, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """Return cos and sin of 2 pi f j / n, each (n, frequencies), with exact zeros where there are any."""
     j = torch.arange(n, device=frequencies.device)
-    turn = (j[:, None] * frequencies[None, :]) % n  # whole numbers: no loss for large f j
-    angle = turn.double() * (2 * math.pi / n)
-    return torch.cos(angle), torch.sin(angle).masked_fill((2 * turn) % n == 0, 0.0)
+    points = torch.full((), n, device=frequencies.device)  # a tensor, so that ONNX takes a size left open
+    turn = torch.remainder(j[:, None] * frequencies[None, :], points)  # whole numbers: no loss for large f j
+    angle = turn.double() * (2 * math.pi / points.double())
+    return torch.cos(angle), torch.sin(angle).masked_fill(torch.remainder(2 * turn, points) == 0, 0.0)
 
 
 def _last_waves(n: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -150,7 +151,8 @@ def _signed_waves(n: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]
 def _last_analysis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(n, 2 k): the real, then the imaginary parts."""
     cos, sin = _last_waves(n, k, device)
-    share = torch.where(2 * torch.arange(k, device=device) == n, 0.5, 1.0).double() / n
+    share = torch.where(2 * torch.arange(k, device=device) == torch.full((), n, device=device), 0.5, 1.0)
+    share = share.double() / n
     return torch.cat((cos * share, -sin * share), dim=1).to(dtype)
 
 
