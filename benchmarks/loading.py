@@ -37,14 +37,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from solvus.bench import Case, Method, Options, Outcome, main
-from solvus.datasets.folder import FolderSource
-from solvus.datasets.generate import Options as Making
-from solvus.datasets.generate import generate
+from solvus.datasets.formats.well_storage import GridStorage
+from solvus.datasets.generation.generate import Options as Making
+from solvus.datasets.generation.generate import generate
 from solvus.datasets.layout import Layout, Role, Variable
-from solvus.datasets.load import FieldDataset, Loading
+from solvus.datasets.loading.folder import FolderSource
+from solvus.datasets.loading.load import FieldDataset, Loading
+from solvus.datasets.loading.window import Window
 from solvus.datasets.recipe import Draw, Recipe, Solved
-from solvus.datasets.well_storage import GridStorage
-from solvus.datasets.window import Window
 
 PASSES = 5
 BATCH = 16

@@ -76,7 +76,8 @@ class Layout:
         parameters: numbers that hold for all samples (viscosity, ...), the Well's simulation parameters.
         dtype: "float32" or "float64", of stored fields.
 
-    >>> layout = Layout("heat", ("x",), (np.linspace(0, 1, 5),), np.arange(3.0), (Variable("u", time_varying=True),))
+    >>> u = Variable("u", time_varying=True)
+    >>> layout = Layout("heat", ("x",), (np.linspace(0, 1, 5),), np.arange(3.0), (u,))
     >>> layout.shape("u")
     (3, 5)
     """

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..meshes.mesh import Mesh
 from .layout import Variable
-from .mesh_data import MeshSample, MeshSource
 from .pictures import (
     COLOURS,
     COLUMNS,
@@ -33,6 +32,7 @@ from .pictures import (
     scale_of,
     sizes,
 )
+from .unstructured.mesh_data import MeshSample, MeshSource
 
 _FINE = 4000  # triangles beyond which edges are left out
 

@@ -52,7 +52,7 @@ class Storage(Protocol):
 
 
 class Recipe(ABC):
-    """How samples are made: a frozen dataclass of settings, picklable, the same sample for the same generator.
+    """How samples are made: a frozen dataclass of settings, picklable; one generator, one sample.
 
     Attributes:
         name: of the dataset.
@@ -73,7 +73,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
-        """Solve samples together. On the CPU the result of a sample must not depend on the others, to the bit.
+        """Solve samples together; on the CPU a result must not depend on the other samples, to the bit.
 
         A sample that cannot be solved is returned with its failure; nothing is raised for it.
         """

@@ -14,7 +14,7 @@ from ...meshes.mesh import Mesh
 from ...operators.pde.features import FourierFeatures
 from ...solvers.fem import FemSolution, VariableDiffusion
 from ..layout import Role, Variable
-from ..mesh_storage import MeshLayout
+from ..unstructured.mesh_storage import MeshLayout
 from .mesh_recipes import ShapeRecipe, centroids
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from ...operators.pde.features import FourierFeatures
 from ...solvers.fem import Elasticity, FemSolution
 from ...solvers.fem.elasticity import Plane, PlaneMaterial, von_mises
 from ..layout import Role, Variable
-from ..mesh_storage import MeshLayout
+from ..unstructured.mesh_storage import MeshLayout
 from .mesh_recipes import ShapeRecipe, centroids
 
 Array = NDArray[Any]

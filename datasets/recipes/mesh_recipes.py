@@ -15,8 +15,8 @@ from ...meshes.mesh import Mesh
 from ...meshes.random_shapes import RandomShapes
 from ...solvers.fem import FemBackend, FemProblem, FemSolution, ScikitFem, fenics
 from ...solvers.fem.backends import SolveFailed
-from ..mesh_storage import MeshLayout, MeshStorage, mesh_arrays, mesh_from_arrays
 from ..recipe import Draw, Recipe, Solved
+from ..unstructured.mesh_storage import MeshLayout, MeshStorage, mesh_arrays, mesh_from_arrays
 
 Array = NDArray[Any]
 _LU = {"ksp_type": "preonly", "pc_type": "lu"}

@@ -16,9 +16,9 @@ from ...solvers.auto import Auto
 from ...solvers.base import Result, Solver, Stop, solve
 from ...solvers.direct import Direct
 from ...solvers.system import LinearSystem
+from ..formats.well import GridStorage
 from ..layout import Layout, Role, Variable, axes_of
 from ..recipe import Draw, Recipe, Solved
-from ..well import GridStorage
 from .parameters import parameters_of
 
 _AUTO = Auto()

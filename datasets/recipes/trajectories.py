@@ -15,9 +15,9 @@ from ...operators.linear.errors import NonFinite
 from ...operators.pde.evolution import Parabolic, Semilinear, SpectralEvolution
 from ...solvers.base import SolveError
 from ...solvers.time import ETDRK4, CrankNicolson, TimeStepper, rollout
+from ..formats.well import GridStorage
 from ..layout import Layout, Role, Variable, axes_of
 from ..recipe import Draw, Recipe, Solved
-from ..well import GridStorage
 from .parameters import parameters_of
 
 

@@ -9,9 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from solvus.commands.check import check
-from solvus.datasets.arrays import ArraySource
+from solvus.datasets.formats.arrays import ArraySource
+from solvus.datasets.formats.well import write_well
 from solvus.datasets.layout import Layout, Variable
-from solvus.datasets.well import write_well
 
 app = typer.Typer()
 app.command()(check)

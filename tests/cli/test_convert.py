@@ -4,9 +4,9 @@ import typer
 from typer.testing import CliRunner
 
 from solvus.commands.convert import convert
-from solvus.datasets.arrays import from_arrays
-from solvus.datasets.open import open_source
-from solvus.datasets.tensors import write_npz
+from solvus.datasets.formats.arrays import from_arrays
+from solvus.datasets.formats.open import open_source
+from solvus.datasets.formats.tensors import write_npz
 
 APP = typer.Typer()
 APP.command()(convert)

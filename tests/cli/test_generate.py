@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from solvus.commands import generate as module
 from solvus.commands.generate import generate
-from solvus.datasets.manifest import read_manifest, sha256
+from solvus.datasets.generation.manifest import read_manifest, sha256
 from solvus.datasets.recipe import digest
 from solvus.datasets.recipes.registry import (
     RECIPES,

@@ -7,14 +7,14 @@ import typer
 from typer.testing import CliRunner
 
 from solvus.commands.show import show
-from solvus.datasets.arrays import from_arrays
-from solvus.datasets.generate import Options, generate
+from solvus.datasets.formats.arrays import from_arrays
+from solvus.datasets.formats.pdebench_write import write_pdebench
+from solvus.datasets.formats.well import write_well
+from solvus.datasets.generation.generate import Options, generate
 from solvus.datasets.layout import Variable
-from solvus.datasets.mesh_storage import MeshLayout, MeshStorage, mesh_arrays
-from solvus.datasets.pdebench_write import write_pdebench
 from solvus.datasets.recipes.elliptic import darcy
 from solvus.datasets.systems import write_systems
-from solvus.datasets.well import write_well
+from solvus.datasets.unstructured.mesh_storage import MeshLayout, MeshStorage, mesh_arrays
 from solvus.meshes import box
 from solvus.solvers import LinearSystem
 

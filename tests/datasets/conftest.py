@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from solvus.datasets.arrays import ArraySource
+from solvus.datasets.formats.arrays import ArraySource
+from solvus.datasets.formats.well_storage import GridStorage
 from solvus.datasets.layout import Layout, Role, Variable
 from solvus.datasets.recipe import Draw, Recipe, Solved
-from solvus.datasets.well_storage import GridStorage
 from solvus.meshes import Boundary
 
 WALL, FLUX, AROUND = Boundary.DIRICHLET, Boundary.NEUMANN, Boundary.PERIODIC

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from solvus.datasets.arrays import ArraySource, AxisMismatch, cell_centres, from_arrays
+from solvus.datasets.formats.arrays import ArraySource, AxisMismatch, cell_centres, from_arrays
 from solvus.datasets.layout import Layout, Role, Variable
 from solvus.meshes.grid import Boundary
 

@@ -13,13 +13,13 @@ import h5py
 import pytest
 import torch
 
-from solvus.datasets import books as books_module
-from solvus.datasets import shard as shard_module
-from solvus.datasets.books import FolderInUse, OtherSettings, OtherVersions
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.manifest import ForeignFolder, read_manifest
-from solvus.datasets.plan import Plan, split_counts
-from solvus.datasets.shard import DiskFull
+from solvus.datasets.generation import books as books_module
+from solvus.datasets.generation import shard as shard_module
+from solvus.datasets.generation.books import FolderInUse, OtherSettings, OtherVersions
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.manifest import ForeignFolder, read_manifest
+from solvus.datasets.generation.plan import Plan, split_counts
+from solvus.datasets.generation.shard import DiskFull
 
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from solvus.datasets.channels import Channels, UnfitStride
 from solvus.datasets.layout import Layout, Role, Variable
+from solvus.datasets.loading.channels import Channels, UnfitStride
 from solvus.meshes.grid import Boundary
 
 

@@ -10,11 +10,11 @@ import scipy.sparse as sp
 import torch
 
 from solvus.datasets import write_systems
-from solvus.datasets.check import check, examine
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.manifest import NoDataset
+from solvus.datasets.checking.check import check, examine
+from solvus.datasets.formats.well import WellFile, write_well
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.manifest import NoDataset
 from solvus.datasets.recipes.shapes import darcy_shapes
-from solvus.datasets.well import WellFile, write_well
 from solvus.solvers import LinearSystem
 
 

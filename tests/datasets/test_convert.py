@@ -12,17 +12,17 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from solvus.datasets.arrays import ArraySource, AxisMismatch, from_arrays
-from solvus.datasets.convert import FailedSamples, Target, convert, target_of
-from solvus.datasets.folder import FolderSource
-from solvus.datasets.foreign import DoesNotFit
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.open import Kind, NoGridData, Part, UnknownKind, kind_of, open_source
-from solvus.datasets.pdebench_write import write_pdebench
+from solvus.datasets.formats.arrays import ArraySource, AxisMismatch, from_arrays
+from solvus.datasets.formats.convert import FailedSamples, Target, convert, target_of
+from solvus.datasets.formats.foreign import DoesNotFit
+from solvus.datasets.formats.open import Kind, NoGridData, Part, UnknownKind, kind_of, open_source
+from solvus.datasets.formats.pdebench_write import write_pdebench
+from solvus.datasets.formats.tensors import write_npz, write_pt
+from solvus.datasets.formats.well import WellFile, write_well
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.loading.folder import FolderSource
 from solvus.datasets.recipes.elliptic import darcy
 from solvus.datasets.systems import write_systems
-from solvus.datasets.tensors import write_npz, write_pt
-from solvus.datasets.well import WellFile, write_well
 from solvus.solvers import LinearSystem
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from solvus.datasets.generate import generate
-from solvus.datasets.manifest import read_manifest, sha256
+from solvus.datasets.generation.generate import generate
+from solvus.datasets.generation.manifest import read_manifest, sha256
 
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))

@@ -16,9 +16,9 @@ import pytest
 import threadpoolctl
 import torch
 
-from solvus.datasets.executors import Processes, WorkerDied, one_thread, run
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.manifest import read_manifest
+from solvus.datasets.generation.executors import Processes, WorkerDied, one_thread, run
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.manifest import read_manifest
 from solvus.datasets.recipes.registry import recipe_named
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -236,13 +236,13 @@ def script(folder, text):
 
 PLAIN = """
 from toy_recipe import Toy
-from solvus.datasets.generate import generate
+from solvus.datasets.generation.generate import generate
 print(generate(Toy(), 8, "d", workers=2).complete)
 """
 OWN_CLASS = """
 from dataclasses import dataclass
 from toy_recipe import Toy
-from solvus.datasets.generate import generate
+from solvus.datasets.generation.generate import generate
 
 @dataclass(frozen=True)
 class Mine(Toy):
@@ -300,7 +300,7 @@ def test_a_worker_that_is_killed(tmp_path):
     (tmp_path / "deadly.py").write_text(DIE)
     done = script(
         tmp_path,
-        "from deadly import Deadly\nfrom solvus.datasets.generate import generate\n"
+        "from deadly import Deadly\nfrom solvus.datasets.generation.generate import generate\n"
         "generate(Deadly(), 20, 'd', workers=2)",
     )
     assert done.returncode == 1
@@ -317,7 +317,7 @@ def test_a_worker_that_is_killed(tmp_path):
 MEMORY = """
 import resource, sys
 from toy_recipe import Toy
-from solvus.datasets.generate import Options, generate
+from solvus.datasets.generation.generate import Options, generate
 generate(Toy(size=50_000), int(sys.argv[1]), sys.argv[2], workers=1, options=Options(shard=8))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from solvus.datasets import generate as module
-from solvus.datasets import shard as shard_module
-from solvus.datasets.card import Preset
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.manifest import read_manifest
-from solvus.datasets.plan import Plan
+from solvus.datasets.generation import generate as module
+from solvus.datasets.generation import shard as shard_module
+from solvus.datasets.generation.card import Preset
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.manifest import read_manifest
+from solvus.datasets.generation.plan import Plan
+from solvus.datasets.generation.shard import generator_of, judged
+from solvus.datasets.generation.tally import Standing, Tally, TooManyFailed
 from solvus.datasets.recipe import Solved
-from solvus.datasets.shard import generator_of, judged
-from solvus.datasets.tally import Standing, Tally, TooManyFailed
 
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))
@@ -253,7 +253,8 @@ class TestCard:
 
 def test_importing_takes_no_executor_along():
     """Dask and MPI are loaded by those who use them."""
-    code = "import sys, solvus.datasets.generate; print([m for m in ('dask', 'mpi4py') if m in sys.modules])"
+    name = "solvus.datasets.generation.generate"
+    code = f"import sys, {name}; print([m for m in ('dask', 'mpi4py') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert module.__doc__

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
-from solvus.datasets import load
-from solvus.datasets.arrays import from_arrays
-from solvus.datasets.channels import UnfitStride
-from solvus.datasets.folder import EmptySplit, FolderSource, UnknownSplit
+from solvus.datasets.formats.arrays import from_arrays
+from solvus.datasets.formats.pdebench import pdebench_split
+from solvus.datasets.formats.tensors import write_npz
 from solvus.datasets.layout import Layout, Role, Variable
-from solvus.datasets.load import FieldDataset, Loading
-from solvus.datasets.pdebench import pdebench_split
+from solvus.datasets.loading import load
+from solvus.datasets.loading.channels import UnfitStride
+from solvus.datasets.loading.folder import EmptySplit, FolderSource, UnknownSplit
+from solvus.datasets.loading.load import FieldDataset, Loading
+from solvus.datasets.loading.window import Window, WindowTooLong
 from solvus.datasets.source import Source
-from solvus.datasets.tensors import write_npz
-from solvus.datasets.window import Window, WindowTooLong
 from solvus.operators.linear.errors import NonFinite
 
 _spec = importlib.util.spec_from_file_location("folders", Path(__file__).with_name("test_folder.py"))

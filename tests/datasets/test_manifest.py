@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from solvus.datasets.manifest import (
+from solvus.datasets.generation.manifest import (
     ForeignFolder,
     NoDataset,
     Shard,

@@ -1,6 +1,6 @@
 """Free memory: of the machine, of a container, shared."""
 
-from solvus.datasets import memory
+from solvus.datasets.loading import memory
 
 
 def test_memory_of_the_machine(monkeypatch, tmp_path):

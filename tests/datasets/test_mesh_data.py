@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from solvus.datasets.layout import Role, Variable
-from solvus.datasets.mesh_data import (
+from solvus.datasets.unstructured.mesh_data import (
     MeshFile,
     MeshFolder,
     MeshLayout,
@@ -24,8 +24,8 @@ from solvus.datasets.mesh_data import (
     mesh_arrays,
     mesh_from_arrays,
 )
-from solvus.datasets.mesh_graphs import MeshGraphs, join
-from solvus.datasets.mesh_xdmf import write_xdmf
+from solvus.datasets.unstructured.mesh_graphs import MeshGraphs, join
+from solvus.datasets.unstructured.mesh_xdmf import write_xdmf
 from solvus.meshes import Mesh, box, disc, read_mesh, write_mesh
 from solvus.meshes.random_shapes import RandomShapes
 
@@ -452,7 +452,7 @@ def test_folders(tmp_path):
 
 
 def test_few_files_stay_open(tmp_path, monkeypatch):
-    monkeypatch.setattr("solvus.datasets.mesh_data._OPEN_FILES", 1)
+    monkeypatch.setattr("solvus.datasets.unstructured.mesh_data._OPEN_FILES", 1)
     source = MeshFolder(folder_of(tmp_path))
     assert [source[i].id for i in (0, 2, 1, 3)] == [0, 3, 1, 4]
     assert len(source._files) == 1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from solvus.datasets import metrics
-from solvus.datasets.metrics import (
+from solvus.datasets.loading import metrics
+from solvus.datasets.loading.metrics import (
     boundary_rmse,
     conservation_drift,
     conserved_error,

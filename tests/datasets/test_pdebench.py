@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import yaml
 
-from solvus.datasets.arrays import ArraySource, from_arrays
-from solvus.datasets.foreign import DoesNotFit
-from solvus.datasets.layout import Role
-from solvus.datasets.pdebench import (
+from solvus.datasets.formats.arrays import ArraySource, from_arrays
+from solvus.datasets.formats.foreign import DoesNotFit
+from solvus.datasets.formats.pdebench import (
     NotPDEBench,
     PDEBenchLayout,
     SuspectData,
     pdebench_split,
 )
-from solvus.datasets.pdebench_read import read_pdebench
-from solvus.datasets.pdebench_write import pdebench_notes, write_pdebench
+from solvus.datasets.formats.pdebench_read import read_pdebench
+from solvus.datasets.formats.pdebench_write import pdebench_notes, write_pdebench
+from solvus.datasets.layout import Role
 
 RNG = np.random.default_rng(0)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import Normalize
 
-from solvus.datasets.arrays import ArraySource, cell_centres, from_arrays
+from solvus.datasets.formats.arrays import ArraySource, cell_centres, from_arrays
 from solvus.datasets.layout import Layout, Role, Variable
-from solvus.datasets.mesh_data import MeshFile
 from solvus.datasets.mesh_pictures import mesh_picture
-from solvus.datasets.mesh_storage import MeshLayout, MeshStorage, mesh_arrays
 from solvus.datasets.pictures import picture, scale_of, spectrum
+from solvus.datasets.unstructured.mesh_data import MeshFile
+from solvus.datasets.unstructured.mesh_storage import MeshLayout, MeshStorage, mesh_arrays
 from solvus.meshes import Boundary, box
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.plan import Plan, differences, shard_size, split_counts
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.plan import Plan, differences, shard_size, split_counts
 
 sys.path.insert(0, str(Path(__file__).parent / "programs"))
 

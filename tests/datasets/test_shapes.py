@@ -9,13 +9,13 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import spsolve
 
-from solvus.datasets.generate import Options, generate
-from solvus.datasets.mesh_data import MeshFolder, check_mesh, mesh_from_arrays
+from solvus.datasets.generation.generate import Options, generate
 from solvus.datasets.recipe import describe, digest
 from solvus.datasets.recipes import mesh_recipes
 from solvus.datasets.recipes.darcy_on_shapes import DarcyOnShapes
 from solvus.datasets.recipes.elasticity_on_shapes import ElasticityOnShapes
 from solvus.datasets.recipes.shapes import darcy_shapes, elasticity_shapes
+from solvus.datasets.unstructured.mesh_data import MeshFolder, check_mesh, mesh_from_arrays
 from solvus.meshes.random_shapes import RandomShapes
 from solvus.operators.linear.errors import NotSupported
 from solvus.operators.pde.features import FourierFeatures

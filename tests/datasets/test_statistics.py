@@ -6,11 +6,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvus.datasets.arrays import ArraySource
-from solvus.datasets.folder import FolderSource
-from solvus.datasets.generate import Options, generate
+from solvus.datasets.formats.arrays import ArraySource
+from solvus.datasets.generation.generate import Options, generate
+from solvus.datasets.generation.statistics import moments, statistics_of, write_statistics
 from solvus.datasets.layout import Layout, Variable
-from solvus.datasets.statistics import moments, statistics_of, write_statistics
+from solvus.datasets.loading.folder import FolderSource
 
 
 @pytest.mark.parametrize("kind", ["line", "plane", "box", "steady", "double"])

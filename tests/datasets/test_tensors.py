@@ -11,10 +11,9 @@ import pytest
 import scipy.io
 import torch
 
-from solvus.datasets.arrays import ArraySource, AxisMismatch, from_arrays
-from solvus.datasets.foreign import DoesNotFit
-from solvus.datasets.layout import Layout, Role, Variable
-from solvus.datasets.tensors import (
+from solvus.datasets.formats.arrays import ArraySource, AxisMismatch, from_arrays
+from solvus.datasets.formats.foreign import DoesNotFit
+from solvus.datasets.formats.tensors import (
     NotTensors,
     UnsafeFile,
     pt_notes,
@@ -24,6 +23,7 @@ from solvus.datasets.tensors import (
     write_npz,
     write_pt,
 )
+from solvus.datasets.layout import Layout, Role, Variable
 from solvus.meshes.grid import Boundary
 
 RNG = np.random.default_rng(0)

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from solvus.datasets.check_folder import differences
+from solvus.datasets.checking.check_folder import differences
+from solvus.datasets.formats.well import GridStorage, ManyGrids, NotWell, WellFile, write_well
+from solvus.datasets.formats.well_rules import check_schema
 from solvus.datasets.layout import Layout, Role, Variable
 from solvus.datasets.source import Source
-from solvus.datasets.well import GridStorage, ManyGrids, NotWell, WellFile, write_well
-from solvus.datasets.well_rules import check_schema
 
 KINDS = ("line", "plane", "box", "steady", "double")
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from solvus.datasets.folder import FolderSource
-from solvus.datasets.generate import Options, generate
+from solvus.datasets.formats.well import write_well
+from solvus.datasets.generation.generate import Options, generate
 from solvus.datasets.layout import Role
-from solvus.datasets.well import write_well
+from solvus.datasets.loading.folder import FolderSource
 
 pytestmark = pytest.mark.slow
 

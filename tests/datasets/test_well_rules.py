@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from solvus.datasets.check import Fault, check
-from solvus.datasets.well import write_well
+from solvus.datasets.checking.check import Fault, check
+from solvus.datasets.formats.well import write_well
 
 STRING = h5py.string_dtype()
 WALL = "boundary_conditions/x_wall"

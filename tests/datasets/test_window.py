@@ -2,7 +2,7 @@
 
 import pytest
 
-from solvus.datasets.window import Window, WindowTooLong
+from solvus.datasets.loading.window import Window, WindowTooLong
 
 
 def test_starts_and_frames():

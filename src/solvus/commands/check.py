@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..datasets.check import Checked, examine
+from ..datasets.checking.check import Checked, examine
 from .console import plain_errors
 
 

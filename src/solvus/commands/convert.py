@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ..datasets.convert import Target
-from ..datasets.convert import convert as write
+from ..datasets.formats.convert import Target
+from ..datasets.formats.convert import convert as write
 from .console import plain_errors, plain_warnings
 
 

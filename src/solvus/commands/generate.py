@@ -17,12 +17,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from ..datasets.card import Preset
-from ..datasets.generate import Options
-from ..datasets.generate import generate as make
-from ..datasets.manifest import Manifest
+from ..datasets.generation.card import Preset
+from ..datasets.generation.generate import Options
+from ..datasets.generation.generate import generate as make
+from ..datasets.generation.manifest import Manifest
+from ..datasets.generation.tally import Standing
 from ..datasets.recipes.registry import RECIPES, recipe_named, settings_of, summary_of
-from ..datasets.tally import Standing
 from .console import plain_errors
 from .settings import command
 

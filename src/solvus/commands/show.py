@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..datasets.manifest import Manifest, read_manifest
-from ..datasets.mesh_data import MeshFile, MeshFolder, MeshSource
+from ..datasets.formats.open import Kind, kind_of, open_source
+from ..datasets.formats.well import WellFile
+from ..datasets.generation.manifest import Manifest, read_manifest
 from ..datasets.mesh_pictures import mesh_picture
-from ..datasets.open import Kind, kind_of, open_source
 from ..datasets.pictures import in_words, picture, sizes
 from ..datasets.source import Source
 from ..datasets.systems import list_systems
-from ..datasets.well import WellFile
+from ..datasets.unstructured.mesh_data import MeshFile, MeshFolder, MeshSource
 from .console import plain_errors, plain_warnings
 
 _RANKS = ("scalar", "vector", "tensor")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toy_recipe import Toy
 
-from solvus.datasets.generate import Options, generate
+from solvus.datasets.generation.generate import Options, generate
 
 
 def recipe_of(values):

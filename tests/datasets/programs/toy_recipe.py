@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 
-from solvus.datasets.manifest import read_manifest, sha256
+from solvus.datasets.generation.manifest import read_manifest, sha256
 from solvus.datasets.recipe import Arrays, Draw, Recipe, Solved
 
 

@@ -13,12 +13,12 @@ from typing import final
 
 import torch
 
+from ..recipe import Recipe
 from .books import Books, replace
 from .card import CARD, Preset, card
 from .executors import Executor, Processes, WorkerDied, check_not_starting, run
 from .manifest import Manifest, Shard, read_manifest
 from .plan import SHARES, Plan, shard_size, split_counts
-from .recipe import Recipe
 from .shard import DiskFull, Task, iterate_shards, make_shards, no_space
 from .statistics import write_statistics
 from .tally import Standing, Tally

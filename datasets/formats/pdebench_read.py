@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from .layout import AXES, Layout, Role, Values, Variable
+from ..layout import AXES, Layout, Role, Values, Variable
 from .pdebench import CFD, NotPDEBench, PDEBench, PDEBenchLayout, layout_of, samples_in
 
 

@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes.mesh import Mesh
-from .manifest import OK, Manifest, read_manifest
+from ...meshes.mesh import Mesh
+from ..formats.well import open_hdf5
+from ..generation.manifest import OK, Manifest, read_manifest
 from .mesh_check import check_mesh
 from .mesh_storage import KIND, MeshLayout, MeshStorage, mesh_arrays, mesh_from_arrays, read_layout
-from .well import open_hdf5
 
 __all__ = [
     "MeshFile",

@@ -10,8 +10,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..layout import Layout, Role
 from .channels import Channels
-from .layout import Layout, Role
 from .window import Window
 
 Fetch = Callable[[slice, Sequence[str]], Mapping[str, Tensor]]

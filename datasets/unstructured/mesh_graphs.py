@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .layout import Role
+from ..layout import Role
 from .mesh_data import MeshSample, MeshSource
 from .mesh_storage import MeshLayout
 

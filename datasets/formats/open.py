@@ -9,14 +9,14 @@ from typing import final
 
 import h5py
 
+from ..generation.manifest import DATASET, read_config
+from ..layout import Values
+from ..loading.folder import FolderSource
+from ..source import Source
+from ..unstructured.mesh_storage import KIND as MESH_KIND
 from .arrays import Axes
-from .folder import FolderSource
-from .layout import Values
-from .manifest import DATASET, read_config
-from .mesh_storage import KIND as MESH_KIND
 from .pdebench import layout_of, pdebench_split
 from .pdebench_read import read_pdebench
-from .source import Source
 from .tensors import read_mat, read_npz, read_pt
 from .well import WellFile
 from .well_storage import GROUPS

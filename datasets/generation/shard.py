@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 import torch
 
+from ..recipe import Draw, Recipe, Solved
 from .executors import one_thread
 from .manifest import OK, SHARD_FORMAT, VERSION, Shard, sha256, sync_folder
 from .plan import Job, Plan, software
-from .recipe import Draw, Recipe, Solved
 
 BATCH_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
 _GROWTH = 1 << 22  # bytes by which a file in memory grows

@@ -15,8 +15,8 @@ from typing import Any, final
 
 import h5py
 
+from ..recipe import Recipe, describe, digest
 from .manifest import SPLITS
-from .recipe import Recipe, describe, digest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHARD_BYTES = 1 << 26

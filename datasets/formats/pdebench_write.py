@@ -10,10 +10,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ..layout import AXES, Layout, Role, Variable
+from ..source import Source
 from .foreign import DoesNotFit, left_behind, whole_file
-from .layout import AXES, Layout, Role, Variable
 from .pdebench import CFD, PDEBenchLayout
-from .source import Source
 
 _WORDS = h5py.string_dtype()
 _WHOLE = 1 << 23  # bytes up to which a sample is one chunk

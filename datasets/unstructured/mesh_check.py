@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes.errors import InvalidMesh
-from ..meshes.mesh import Mesh
-from ..meshes.topology import find_rows
-from .manifest import OK
+from ...meshes.errors import InvalidMesh
+from ...meshes.mesh import Mesh
+from ...meshes.topology import find_rows
+from ..generation.manifest import OK
 from .mesh_storage import KIND, MeshLayout, read_layout
 
 Found = tuple[str, str]

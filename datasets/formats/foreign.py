@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .layout import AXES, Layout, Role
+from ..layout import AXES, Layout, Role
 
 
 class DoesNotFit(ValueError):

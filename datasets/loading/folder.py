@@ -11,12 +11,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ..formats.well import WellFile
+from ..formats.well_storage import GROUPS
+from ..generation.manifest import OK, read_manifest
+from ..layout import Values
+from ..source import Source
 from .fields import OpenFiles
-from .layout import Values
-from .manifest import OK, read_manifest
-from .source import Source
-from .well import WellFile
-from .well_storage import GROUPS
 
 Statistics = Mapping[str, Mapping[str, NDArray[np.float64]]]
 

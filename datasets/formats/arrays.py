@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..meshes.grid import Boundary
-from .layout import Layout, Role, Values, Variable
-from .source import Source
+from ...meshes.grid import Boundary
+from ..layout import Layout, Role, Values, Variable
+from ..source import Source
 
 SAMPLE, TIME, CHANNEL, COMPONENT = "sample", "time", "channel", "component"
 Axes = Sequence[str]

@@ -7,7 +7,7 @@ from typing import Any, final
 import h5py
 import numpy as np
 
-from .fault import Fault
+from ..checking.fault import Fault
 from .well_storage import GROUPS, mismatch
 
 GRID_TYPES = ("cartesian", "spherical")

@@ -8,14 +8,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import final
 
+from ..layout import Layout
+from ..loading.folder import FolderSource
+from ..source import Source
 from .arrays import Axes
-from .folder import FolderSource
 from .foreign import whole_file
-from .layout import Layout
 from .open import Part, open_source
 from .pdebench import PDEBenchLayout
 from .pdebench_write import pdebench_notes, write_pdebench
-from .source import Source
 from .tensors import pt_notes, write_npz, write_pt
 from .well import WellFile, write_well
 

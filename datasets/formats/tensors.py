@@ -15,11 +15,11 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
-from ..meshes.grid import Boundary
+from ...meshes.grid import Boundary
+from ..layout import AXES, Layout, Role, Variable
+from ..source import Source
 from .arrays import ArraySource, Axes, AxisMismatch, from_arrays
 from .foreign import DoesNotFit, left_behind, whole_file
-from .layout import AXES, Layout, Role, Variable
-from .source import Source
 
 LAYOUT = "solvus_layout"  # key of the description in .npz files of ours
 PAIRS = (("x", "y"), ("coeff", "sol"), ("a", "u"))  # (inputs, outputs) as others name them

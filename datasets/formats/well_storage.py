@@ -10,9 +10,9 @@ from typing import Any, final
 import h5py
 import numpy as np
 
-from ..meshes.grid import Boundary
-from .layout import Layout, Role, Variable
-from .recipe import Arrays
+from ...meshes.grid import Boundary
+from ..layout import Layout, Role, Variable
+from ..recipe import Arrays
 
 GROUPS = ("t0_fields", "t1_fields", "t2_fields")  # scalars, vectors, tensors
 MAKING = ("generator", "config_json", "seed_root", "config_sha256", "license", "software_json")

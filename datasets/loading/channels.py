@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..meshes.grid import Boundary
-from .layout import Layout
+from ...meshes.grid import Boundary
+from ..layout import Layout
 
 
 class UnfitStride(ValueError):

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes.grid import Boundary
+from ...meshes.grid import Boundary
+from ..generation.manifest import OK
+from ..layout import Layout, Role, Values, Variable
+from ..source import Source
 from .foreign import whole_file
-from .layout import Layout, Role, Values, Variable
-from .manifest import OK
-from .source import Source
 from .well_storage import GROUPS, MAKING, STRING, GridStorage
 
 __all__ = ["GridStorage", "ManyGrids", "NotWell", "WellFile", "open_hdf5", "write_well"]

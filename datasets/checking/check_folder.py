@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .card import CARD
+from ..formats.well import WellFile
+from ..generation.card import CARD
+from ..generation.manifest import (
+    DATASET,
+    MANIFEST,
+    ForeignFolder,
+    Manifest,
+    NoDataset,
+    Shard,
+    read_manifest,
+    sha256,
+)
+from ..generation.statistics import STATISTICS, statistics_files
+from ..layout import Layout
+from ..recipe import digest
 from .check import HDF5, Checked, Fault, examine_file
-from .layout import Layout
-from .manifest import DATASET, MANIFEST, ForeignFolder, Manifest, NoDataset, Shard, read_manifest, sha256
-from .recipe import digest
-from .statistics import STATISTICS, statistics_files
-from .well import WellFile
 
 _WRITTEN_LATER = ("format", "format_version", "preset", "software", "created_utc", "config_sha256")
 _GO_ON = "repeat the same `generate` command, it goes on where it stopped"

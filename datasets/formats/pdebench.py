@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..layout import AXES, Layout, Role, Values
+from ..source import Source
 from .arrays import cell_centres
-from .layout import AXES, Layout, Role, Values
-from .source import Source
 
 CFD = ("density", "pressure", "Vx", "Vy", "Vz")
 

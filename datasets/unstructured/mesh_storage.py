@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes.mesh import Mesh
-from ..meshes.topology import CELL_POINTS, SIMPLEX, find_rows
-from .layout import Role, Variable
-from .recipe import Arrays
+from ...meshes.mesh import Mesh
+from ...meshes.topology import CELL_POINTS, SIMPLEX, find_rows
+from ..layout import Role, Variable
+from ..recipe import Arrays
 
 KIND = "mesh"
 _CHUNK_ROWS = (256, 1 << 16)
@@ -96,7 +96,7 @@ def mesh_arrays(mesh: Mesh) -> dict[str, NDArray[Any]]:
     "points" (N, d), "cells" (M, d + 1), and "tag:NAME" per tag: the vertices of its facets or edges (K, k),
     numbers of its points or cells (K,).
 
-    >>> from ..meshes.shapes import box
+    >>> from ...meshes.shapes import box
     >>> sorted(mesh_arrays(box((1, 1))))[:3]
     ['cells', 'points', 'tag:xmax']
     """
@@ -112,7 +112,7 @@ def mesh_from_arrays(arrays: Mapping[str, NDArray[Any]], tags: Mapping[str, int]
     Raises:
         InvalidMesh: the arrays make no mesh, or a tag has parts that are not in it.
 
-    >>> from ..meshes.shapes import box
+    >>> from ...meshes.shapes import box
     >>> mesh_from_arrays(mesh_arrays(box((1, 1))), {"xmin": 1})
     Mesh(4 points in 2D, 2 triangles, tags: xmin)
     """
@@ -144,7 +144,7 @@ class MeshStorage:
         typical_points: about how many points a sample has; one chunk holds about one sample.
         compression: None, or "gzip" (level 1, with shuffle).
 
-    >>> from ..meshes.shapes import disc
+    >>> from ...meshes.shapes import disc
     >>> storage = MeshStorage(MeshLayout("heat", (Variable("u"),), tags={"boundary": 1}))
     >>> with h5py.File("heat.hdf5", "w", driver="core", backing_store=False) as file:
     ...     storage.allocate(file, 2)

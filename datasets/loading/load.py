@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..operators.linear.errors import NonFinite
+from ...operators.linear.errors import NonFinite
+from ..generation.manifest import OK
+from ..layout import Layout
+from ..source import Source
 from .channels import Channels
 from .folder import FolderSource, UnknownSplit
-from .layout import Layout
-from .manifest import OK
 from .memory import free_memory, free_shared_memory
 from .pairs import Pairs, choose_fields
-from .source import Source
 from .window import Window
 
 
@@ -81,7 +81,7 @@ class FieldDataset(Dataset[tuple[Tensor, Tensor]]):
         NonFinite: NaN or infinity, found when preloading; the message names sample and field.
         ValueError: settings that do not fit the data.
 
-    >>> from solvus.datasets.arrays import from_arrays
+    >>> from solvus.datasets.formats.arrays import from_arrays
     >>> a, u = torch.ones(100, 32, 32), torch.zeros(100, 32, 32)
     >>> pairs = FieldDataset(from_arrays({"a": a}, {"u": u}, axes=("sample", "x", "y")), stride=2)
     >>> x, y = pairs[0]
@@ -311,7 +311,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _open(data: str | Path | Source, split: str | None) -> Source:
     if not isinstance(data, Source):
-        from .open import open_source
+        from ..formats.open import open_source
 
         return open_source(data, split=split)
     if split is not None:

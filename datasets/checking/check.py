@@ -10,13 +10,13 @@ from typing import final
 import h5py
 import numpy as np
 
+from ..formats.well import NotWell, open_hdf5
+from ..formats.well_content import SHARED, check_content, check_provenance, check_readable, which
+from ..formats.well_rules import check_schema
+from ..formats.well_storage import GROUPS
+from ..source import Source
+from ..systems import list_systems, read_system
 from .fault import Fault
-from .source import Source
-from .systems import list_systems, read_system
-from .well import NotWell, open_hdf5
-from .well_content import SHARED, check_content, check_provenance, check_readable, which
-from .well_rules import check_schema
-from .well_storage import GROUPS
 
 __all__ = ["Checked", "Fault", "check", "examine"]
 
@@ -101,7 +101,7 @@ def examine_file(path: Path, deep: bool = True) -> Checked:
 def _inside(file: h5py.File, path: Path, deep: bool) -> tuple[list[Fault], int] | None:
     """Return faults and number of samples of an HDF5 file; None when its kind is not one of ours."""
     if file.attrs.get("kind") == "mesh":
-        from .mesh_check import check_mesh
+        from ..unstructured.mesh_check import check_mesh
 
         faults = [Fault(where, what) for where, what in check_mesh(file)] if deep else []
         return [*faults, *check_provenance(file), *(check_readable(file) if deep else [])], _samples(file)
@@ -130,7 +130,7 @@ def _systems(path: Path, deep: bool) -> tuple[list[Fault], int]:
 
 def _foreign(path: Path, deep: bool) -> Checked:
     """Look at a file of another program through the reader of its format."""
-    from .open import open_source
+    from ..formats.open import open_source
 
     size = path.stat().st_size
     with warnings.catch_warnings(record=True) as caught:

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes.grid import Boundary
-from .fault import Fault
-from .manifest import OK, SHARD_FORMAT
+from ...meshes.grid import Boundary
+from ..checking.fault import Fault
+from ..generation.manifest import OK, SHARD_FORMAT
 from .well_storage import GROUPS, MAKING
 
 SHARED = -1  # in the place of a sample, for fields that all samples share

@@ -13,12 +13,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ..formats.well_storage import GROUPS
+from ..layout import Variable
+from ..loading.folder import FolderSource
+from ..source import Source
 from .books import replace
-from .folder import FolderSource
-from .layout import Variable
 from .manifest import Manifest, read_manifest
-from .source import Source
-from .well_storage import GROUPS
 
 STATISTICS = "stats.yaml"
 NEARLY_CONSTANT = 1e-4  # the smallest standard deviation by which The Well's loader divides

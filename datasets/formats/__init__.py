@@ -1,0 +1,1 @@
+"""File formats: The Well's (ours), PDEBench's, tensors, own arrays; opening and converting."""

@@ -1,0 +1,1 @@
+"""Making datasets: plan, files, books, workers."""

@@ -1,0 +1,1 @@
+"""Loading for training: folders as sources, pairs of tensors, metrics."""

@@ -1,0 +1,1 @@
+"""Data on meshes, each sample with its own."""
