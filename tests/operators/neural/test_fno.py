@@ -278,6 +278,7 @@ def test_export_with_open_sizes(path):
         assert "fft" not in str(program.graph)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("sizes", ["fixed", "open"])
 def test_onnx(sizes, tmp_path):
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
