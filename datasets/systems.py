@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from torch import Tensor
 from ..operators.linear import CSR, SPD, SYMMETRIC, Constants, NullSpace, Span, sparse, to_scipy
 from ..operators.linear.errors import MixedDtypes, NotSupported, ShapeMismatch
 from ..solvers.system import LinearSystem
+from .whole import whole_file
 
 FORMAT = "solvus systems"
 VERSION = 1
@@ -53,36 +52,19 @@ def write_systems(
         ShapeMismatch: when a solution does not fit b.
     """
     path, solutions = Path(path), dict(solutions or {})
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another name, or pass overwrite=True to replace it")
     for name in systems:
         if not name or name in (".", "..") or "/" in name or "\0" in name:
             raise ValueError(f"{name!r} cannot name a system: give a non-empty id without '/'")
     unknown = sorted(set(solutions) - set(systems))
     if unknown:
         raise ValueError(f"solutions for {', '.join(unknown)}, which are not among the systems: drop them")
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({"format": FORMAT, "format_version": VERSION, **(attributes or {})})
-            file.attrs["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
-            group = file.create_group("systems", track_order=True)
-            for name, system in systems.items():
-                _write(group.create_group(name), system, solutions.get(name))
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": VERSION, **(attributes or {})})
+        file.attrs["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
+        group = file.create_group("systems", track_order=True)
+        for name, system in systems.items():
+            _write(group.create_group(name), system, solutions.get(name))
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write(group: h5py.Group, system: LinearSystem, solution: Tensor | None) -> None:

@@ -11,8 +11,8 @@ from typing import final
 from ..layout import Layout
 from ..loading.folder import FolderSource
 from ..source import Source
+from ..whole import whole_file
 from .arrays import Axes
-from .foreign import whole_file
 from .open import Part, open_source
 from .pdebench import PDEBenchLayout
 from .pdebench_write import pdebench_notes, write_pdebench

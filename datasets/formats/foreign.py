@@ -1,42 +1,14 @@
-"""Writing files of other programs: whole or not at all, and telling what they have no place for."""
+"""What formats of other programs have no place for."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 from ..layout import AXES, Layout, Role
 
 
 class DoesNotFit(ValueError):
     """A format has no place for data that must not be left out."""
-
-
-@contextmanager
-def whole_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary name beside a file, which takes the file's place when the block ends without an error.
-
-    Raises:
-        FileExistsError: the file is there and `overwrite` is False.
-        FileNotFoundError: its folder does not exist.
-    """
-    if path.is_dir():
-        raise FileExistsError(f"{path} is a folder: name a file in it, for example {path / 'data.hdf5'}")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another name, or pass overwrite to replace it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def left_behind(layout: Layout, roles: Mapping[str, Role]) -> list[str]:

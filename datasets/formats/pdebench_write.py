@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..layout import AXES, Layout, Role, Variable
 from ..source import Source
-from .foreign import DoesNotFit, left_behind, whole_file
+from ..whole import whole_file
+from .foreign import DoesNotFit, left_behind
 from .pdebench import CFD, PDEBenchLayout
 
 _WORDS = h5py.string_dtype()

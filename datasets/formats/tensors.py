@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ...meshes.grid import Boundary
 from ..layout import AXES, Layout, Role, Variable
 from ..source import Source
+from ..whole import whole_file
 from .arrays import ArraySource, Axes, AxisMismatch, from_arrays
-from .foreign import DoesNotFit, left_behind, whole_file
+from .foreign import DoesNotFit, left_behind
 
 LAYOUT = "solvus_layout"  # key of the description in .npz files of ours
 PAIRS = (("x", "y"), ("coeff", "sol"), ("a", "u"))  # (inputs, outputs) as others name them

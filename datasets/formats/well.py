@@ -15,7 +15,7 @@ from ...meshes.grid import Boundary
 from ..generation.manifest import OK
 from ..layout import Layout, Role, Values, Variable
 from ..source import Source
-from .foreign import whole_file
+from ..whole import whole_file
 from .well_storage import GROUPS, MAKING, STRING, GridStorage
 
 __all__ = ["GridStorage", "ManyGrids", "NotWell", "WellFile", "open_hdf5", "write_well"]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, final
 
+from ..whole import write_whole
 from .manifest import (
     DATASET,
     FORMAT,
@@ -27,7 +28,7 @@ from .manifest import (
     shard_from,
 )
 from .plan import Job, Plan, differences, software
-from .shard import BadShard, read_shard, replace
+from .shard import BadShard, read_shard
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
@@ -122,7 +123,7 @@ class Books:
         values: dict[str, Any] = {"format": FORMAT, "format_version": VERSION, **self.plan.config}
         values.update({"preset": self._preset, "software": dict(software())})
         values["created_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
-        replace(self.folder / DATASET, (json.dumps(values, indent=2) + "\n").encode())
+        write_whole(self.folder / DATASET, (json.dumps(values, indent=2) + "\n").encode())
 
     def _take_stock(self) -> None:
         self.sweep()
@@ -145,7 +146,7 @@ class Books:
         self.listed = kept
         content = "".join(shard.line() for shard in kept.values()).encode()
         if not path.exists() or path.read_bytes() != content:
-            replace(path, content)
+            write_whole(path, content)
 
     def _valid(self, line: bytes, jobs: Mapping[str, Job]) -> Shard | None:
         """Return the shard of a line whose file is what the line says."""

@@ -18,6 +18,8 @@ import numba
 import threadpoolctl
 import torch
 
+from ...solvers.allocator import keep_freed_memory
+
 T = TypeVar("T")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -181,7 +183,8 @@ def check_not_starting() -> None:
 
 
 def _begin(lifeline: Lifeline) -> None:
-    """Prepare a worker: one thread, no Ctrl-C of its own, and an end when the coordinator is gone."""
+    """Prepare a worker: one thread, freed memory kept, no Ctrl-C, an end when the coordinator is gone."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in _THREADS:  # for libraries that are loaded later
         os.environ[name] = "1"

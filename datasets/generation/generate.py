@@ -14,13 +14,14 @@ from typing import final
 import torch
 
 from ..recipe import Recipe
-from .books import Books, replace
+from ..whole import write_whole
+from .books import Books
 from .card import CARD, Preset, card
 from .executors import Executor, Processes, WorkerDied, check_not_starting, run
-from .manifest import Manifest, Shard, read_manifest
+from .manifest import OK, Manifest, Shard, read_manifest
 from .plan import SHARES, Plan, shard_size, split_counts
 from .shard import DiskFull, Task, iterate_shards, make_shards, no_space
-from .statistics import write_statistics
+from .statistics import STATISTICS, write_statistics
 from .tally import Standing, Tally
 
 
@@ -121,7 +122,7 @@ def generate(
                     tally.add(shard)
             if lost := len(books.missing()):
                 raise WorkerDied(f"the executor returned without {lost} files: repeat the same command")
-            if missing or not (out / CARD).exists():
+            if missing or not _described(books):
                 _describe(books)
     except BrokenExecutor as error:
         raise WorkerDied(_died(books, error)) from error
@@ -223,8 +224,15 @@ def in_bytes(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def _described(books: Books) -> bool:
+    wanted = (CARD, STATISTICS) if books.plan.kind == "grid" else (CARD,)
+    return all((books.folder / name).exists() for name in wanted)
+
+
 def _describe(books: Books) -> None:
-    """Write statistics and the card."""
-    if books.plan.kind == "grid":
+    """Write statistics, of grids with samples to train on, and the card."""
+    manifest = read_manifest(books.folder)
+    made = any(status == OK for shard in manifest.shards if shard.split == "train" for status in shard.status)
+    if books.plan.kind == "grid" and made:
         write_statistics(books.folder)
-    replace(books.folder / CARD, card(read_manifest(books.folder)).encode())
+    write_whole(books.folder / CARD, card(manifest).encode())

@@ -7,8 +7,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
-import socket
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -20,8 +18,9 @@ import numpy as np
 import torch
 
 from ..recipe import Draw, Recipe, Solved
+from ..whole import write_whole
 from .executors import one_thread
-from .manifest import OK, SHARD_FORMAT, VERSION, Shard, sha256, sync_folder
+from .manifest import OK, SHARD_FORMAT, VERSION, Shard, sha256
 from .plan import Job, Plan, software
 
 BATCH_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
@@ -156,7 +155,7 @@ def write_shard(plan: Plan, job: Job, folder: Path, solved: Iterator[Solved]) ->
     image, columns = _image(plan, job, solved)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        replace(final, image)
+        write_whole(final, image)
     except OSError as error:
         if no_space(error):
             raise DiskFull(f"no space left on the disk of {folder}") from error
@@ -189,28 +188,9 @@ def _image(plan: Plan, job: Job, solved: Iterator[Solved]) -> tuple[bytes, dict[
         return file.id.get_file_image(), provenance.columns()
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; it is on the disk when this returns."""
-    temporary = path.with_name(temporary_name(path.name))
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def no_space(error: BaseException) -> bool:
     """Tell whether an error, of Python or HDF5, says that the disk is full."""
     return getattr(error, "errno", None) in _FULL or any(os.strerror(code) in str(error) for code in _FULL)
-
-
-def temporary_name(name: str) -> str:
-    """Return a name for an unfinished file that tells which process on which machine writes it."""
-    return f"{name}~{socket.gethostname()}~{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 @final

@@ -17,7 +17,7 @@ from ..formats.well_storage import GROUPS
 from ..layout import Variable
 from ..loading.folder import FolderSource
 from ..source import Source
-from .books import replace
+from ..whole import write_whole
 from .manifest import Manifest, read_manifest
 
 STATISTICS = "stats.yaml"
@@ -149,7 +149,7 @@ def write_statistics(folder: str | Path) -> Path:
     """
     manifest = read_manifest(folder)
     for name, content in statistics_files(manifest).items():
-        replace(manifest.folder / name, content.encode())
+        write_whole(manifest.folder / name, content.encode())
     return manifest.folder / STATISTICS
 
 

@@ -9,7 +9,7 @@ from ...operators.pde.fisher_kpp import FisherKPP
 from ...operators.pde.gray_scott import GrayScott
 from ...operators.pde.kuramoto_sivashinsky import KuramotoSivashinsky
 from ...operators.pde.navier_stokes import NavierStokes
-from .trajectories import Trajectories
+from .trajectories import Trajectories, dividing_step
 
 _PERIODIC = ((Boundary.PERIODIC, Boundary.PERIODIC),)
 # From a viscosity on: points per side that are needed, dt times points per side, time of the published set.
@@ -56,7 +56,7 @@ def navier_stokes(
         "navier-stokes",
         NavierStokes(viscosity, forcing, sigma=sigma),
         Grid((n, n), boundary=_PERIODIC),
-        dt=_divide(interval, courant / n) if dt is None else dt,
+        dt=dividing_step(interval, courant / n) if dt is None else dt,
         interval=interval,
         frames=frames,
         stride=factor,
@@ -113,7 +113,7 @@ def fisher_kpp(
         "fisher-kpp",
         FisherKPP(diffusion, rate),
         Grid((resolution,) * dimensions, boundary=_PERIODIC),
-        dt=_divide(interval, 0.05 / max(rate, 1.0)) if dt is None else dt,
+        dt=dividing_step(interval, 0.05 / max(rate, 1.0)) if dt is None else dt,
         interval=interval,
         frames=frames,
     )
@@ -153,8 +153,3 @@ def _frames(time: float, interval: float) -> int:
     if frames < 1 or abs(frames * interval - time) > 1e-9 * time:
         raise ValueError(f"the time {time} is no multiple of the interval {interval} between frames")
     return frames
-
-
-def _divide(interval: float, longest: float) -> float:
-    """The longest step that divides an interval and does not exceed a length."""
-    return interval / ceil(interval / longest - 1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import final
 
 import numpy as np
@@ -179,3 +180,12 @@ def _relative(difference: Tensor, v: Tensor) -> np.ndarray:
 
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged sample is judged by its NaN
         return norms(difference) / np.maximum(norms(v), np.finfo(float).tiny)
+
+
+def dividing_step(interval: float, longest: float) -> float:
+    """Return the longest step that divides an interval and does not exceed a length.
+
+    >>> dividing_step(1.0, 0.3)
+    0.25
+    """
+    return interval / ceil(interval / longest - 1e-9)

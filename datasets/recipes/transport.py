@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import ceil, pi, sqrt
+from math import pi, sqrt
 
 from ...meshes.grid import Boundary, Grid
 from ...operators.pde.advection import Advection
 from ...operators.pde.burgers import Burgers
 from ...operators.pde.heat import Heat
 from ...operators.pde.korteweg_de_vries import KortewegDeVries
-from .trajectories import Trajectories
+from .trajectories import Trajectories, dividing_step
 
 _PERIODIC = ((Boundary.PERIODIC, Boundary.PERIODIC),)
 
@@ -37,7 +37,7 @@ def heat(
     (21, 31, 31)
     """
     interval = time / frames
-    step, n = _divide(interval, dt), resolution - 1
+    step, n = dividing_step(interval, dt), resolution - 1
     return Trajectories("heat", Heat(low, high, forcing), Grid((n, n)), step, interval, frames)
 
 
@@ -107,7 +107,7 @@ def burgers(
         "burgers",
         Burgers(viscosity, alpha, tau, sigma),
         grid,
-        dt=_divide(interval, sqrt(viscosity) / 64),
+        dt=dividing_step(interval, sqrt(viscosity) / 64),
         interval=interval,
         frames=frames,
         max_residual=1e-4,
@@ -147,14 +147,9 @@ def kdv(
         "kdv",
         KortewegDeVries(solitons=solitons, slowest=slowest, fastest=fastest),
         Grid((stride * resolution,), upper=(length,), boundary=_PERIODIC),
-        dt=_divide(interval, 4e-3 / fastest**3),
+        dt=dividing_step(interval, 4e-3 / fastest**3),
         interval=interval,
         frames=frames,
         max_residual=1e-4,
         stride=stride,
     )
-
-
-def _divide(interval: float, longest: float) -> float:
-    """The longest step that divides an interval and does not exceed a length."""
-    return interval / ceil(interval / longest - 1e-9)

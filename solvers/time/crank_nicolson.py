@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...meshes.grid import Grid
 from ...operators.linear.errors import ShapeMismatch
-from ...operators.pde.base import Assembled
 from ...operators.pde.evolution import Parabolic
 from ..auto import Auto
 from ..base import Solver, Stop, solve
+from ..fast import FastTransform
 from ..system import LinearSystem
 from .base import TimeStepper
 
@@ -34,8 +34,9 @@ class CrankNicolson(TimeStepper):
         solver: for the linear systems, started from u.
         stop: tolerance of the linear systems.
 
-    The samples of a batch are solved one after the other on the CPU, so that none depends on the others, and
-    together elsewhere. Gradients flow to u by the adjoint method.
+    On the CPU no sample of a batch depends on the others: they are solved one after the other, but for fast
+    transforms, which treat each alone anyway. Elsewhere they are solved together. Gradients flow to u by the
+    adjoint method.
 
     Raises:
         SolveError: a system was not solved to the tolerance.
@@ -59,12 +60,12 @@ class CrankNicolson(TimeStepper):
             raise ShapeMismatch(f"the state has shape {tuple(u.shape)}, this grid needs (B, 1, {need})")
         A, b = self.equation.system(self.grid, t, self.dt, u[:, 0])
         starts = u.detach().to(A.device, A.dtype).reshape(len(u), -1)
-        if A.device.type == "cpu":
-            parts = [self._solve(Assembled(A, row), start) for row, start in zip(b, starts, strict=True)]
-            value = torch.stack(parts) if parts else b
+        together = LinearSystem(A, b)
+        method = self.solver.choose(together) if isinstance(self.solver, Auto) else self.solver
+        if A.device.type != "cpu" or isinstance(method, FastTransform):
+            value = solve(together, method, x0=starts, stop=self.stop).value
         else:
-            value = self._solve(Assembled(A, b), starts)
+            rows = zip(b, starts, strict=True)
+            parts = [solve(LinearSystem(A, row), method, x0=x, stop=self.stop).value for row, x in rows]
+            value = torch.stack(parts) if parts else b
         return value.reshape(u.shape).to(u)
-
-    def _solve(self, system: Assembled, start: Tensor) -> Tensor:
-        return solve(LinearSystem(*system), self.solver, x0=start, stop=self.stop).value

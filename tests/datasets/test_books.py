@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,6 @@ import pytest
 import torch
 
 from solvus.datasets.generation import books as books_module
-from solvus.datasets.generation import shard as shard_module
 from solvus.datasets.generation.books import FolderInUse, OtherSettings, OtherVersions
 from solvus.datasets.generation.generate import Options, generate
 from solvus.datasets.generation.manifest import ForeignFolder, read_manifest
@@ -143,7 +143,7 @@ class TestGoingOn:
     def test_unfinished_files(self, made):
         data = made / "data/train"
         dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
-        here, stamp = shard_module.socket.gethostname(), "01234567.tmp"
+        here, stamp = socket.gethostname(), "01234567.tmp"
         gone = data / f"toy-train-00009.hdf5~{here}~{int(dead.stdout)}-{stamp}"
         alive = data / f"toy-train-00009.hdf5~{here}~{os.getppid()}-{stamp}"
         elsewhere = data / f"toy-train-00009.hdf5~not{here}~1-{stamp}"

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..solvers.allocator import keep_freed_memory
 from .case import Case, Method, Options
 from .measure import Settings, measure
 from .record import Record, available_cores, environment, git_commit
@@ -67,6 +68,7 @@ def main(
     threads = given.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or available_cores()
     if argv is None:
         _same_pools(threads)
+    keep_freed_memory()  # for all methods alike
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, _numba_threads()))
     _check_device(parser, given.device)

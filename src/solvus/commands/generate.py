@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ..datasets.generation.generate import generate as make
 from ..datasets.generation.manifest import Manifest
 from ..datasets.generation.tally import Standing
 from ..datasets.recipes.registry import RECIPES, recipe_named, settings_of, summary_of
-from .console import plain_errors
+from .console import plain_errors, plain_warnings
 from .settings import command
 
 STOPPED = 130  # what a shell reports after Ctrl-C
@@ -73,7 +72,7 @@ def generate_dataset(given: Settings) -> None:
             preset=Preset(given.equation, given.resolution, words),
             progress=show,
         )
-        with _interruptible(console, out, show), _plain_warnings(console), show.live:
+        with _interruptible(console, out, show), plain_warnings(), show.live:
             manifest = make(
                 recipe,
                 given.n,
@@ -144,18 +143,6 @@ def _interruptible(console: Console, out: Path, show: _Show) -> Iterator[None]:
         kept = f"{show.now.done} of {show.now.samples}" if show.now else "0"
         console.print(f"stopped: {kept} samples are kept in {escape(str(out))}, the same command goes on")
         raise typer.Exit(STOPPED) from None
-
-
-@contextmanager
-def _plain_warnings(console: Console) -> Iterator[None]:
-    """Show warnings as a line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        try:
-            yield
-        finally:
-            for text in {str(warning.message): None for warning in caught}:
-                console.print(f"[yellow]warning[/] {escape(text)}", soft_wrap=True)
 
 
 def _pairs(words: list[str]) -> dict[str, str]:
