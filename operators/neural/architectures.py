@@ -19,8 +19,9 @@ ARCHITECTURES: Mapping[str, str] = {
     "pod-deeponet": "pod:PODDeepONetOnGrid",
     "pod-mionet": "mionet:PODMIONetOnGrid",
     "pod-regression": "pod_regression:PODRegression",
-    "gno": "gno:GNO",
-    "low-rank": "low_rank:LowRank",
+    "gno": "graph_operator:GNO",
+    "multipole": "multipole_graph:MultipoleGraph",
+    "low-rank": "low_rank_operator:LowRankOperator",
 }
 
 
