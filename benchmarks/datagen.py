@@ -4,13 +4,13 @@
   helmholtz        waves in a random medium, omega = 1000, n x n nodes
   navier-stokes    vorticity on the periodic square, viscosity 1e-3, n x n points, to T = 50
 
-`solve_s` is per sample. `generate` is all of it, as `solvus generate` does it: draws, solves, files, checksums,
-one worker per thread, started anew, `extra.samples` samples. `in batches`, `one by one` and `one process` solve
-in this process. `spsolve` and `spsolve on all cores` are SciPy's sparse direct solve of the same matrices, in one
-process and in one per thread; they are assembled before the clock starts, ours within. `splu symmetric` is
-SciPy's with the ordering for symmetric matrices, `RS-CG` PyAMG's classical multigrid in CG. Residuals are
-recomputed in float64 by the harness, but for `generate`, which reports the largest that it recorded. The error
-of Navier-Stokes is relative to a run on twice the points with half the step, at the end.
+`solve_s` is per sample. `generate` is all of it, as `solvus generate` does it: draws, solves, files,
+checksums, one worker per thread, started anew, `extra.samples` samples. `in batches`, `one by one` and
+`one process` solve in this process. `spsolve` and `spsolve on all cores` are SciPy's sparse direct solve of the
+same matrices, in one process and in one per thread; they are assembled before the clock starts, ours within.
+`splu symmetric` is SciPy's with the ordering for symmetric matrices, `RS-CG` PyAMG's classical multigrid in CG.
+Residuals are recomputed in float64 by the harness, but for `generate`, which reports the largest that it
+recorded. The error of Navier-Stokes is relative to a run on twice the points with half the step, at the end.
 """
 
 from __future__ import annotations
