@@ -5,13 +5,13 @@
   navier-stokes    vorticity on the periodic square, viscosity 1e-3, n x n points, to T = 50
 
 `solve_s` is per sample. `generate` is all of it, as `solvus generate` does it: draws, solves, files,
-checksums, one worker per thread, started anew, `extra.samples` samples. `one process` solves on one thread, as
-each of those workers does; `in batches` and `one by one` roll out trajectories on all threads. `spsolve` and
-`spsolve on all cores` are SciPy's sparse direct solve of the same matrices, in one process and in one per
-thread; they are assembled before the clock starts, ours within. `splu symmetric` is SciPy's with the ordering
-for symmetric matrices, `RS-CG` PyAMG's classical multigrid in CG. Residuals are recomputed in float64 by the
-harness, but for `generate`, which reports the largest that it recorded. The error of Navier-Stokes is relative
-to a run on twice the points with half the step, at the end.
+checksums, one worker per thread, started anew, `extra.samples` samples. `one process` solves on one thread,
+as each of those workers does; `in batches` and `one by one` roll out trajectories on all threads. `spsolve`
+and `spsolve on all cores` are SciPy's sparse direct solve of the same matrices, in one process and in one
+per thread; they are assembled before the clock starts, ours within. `splu symmetric` is SciPy's with the
+ordering for symmetric matrices, `RS-CG` PyAMG's classical multigrid in CG. Residuals are recomputed in
+float64 by the harness, but for `generate`, which reports the largest that it recorded. The error of
+Navier-Stokes is relative to a run on twice the points with half the step, at the end.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from ..meshes.whole import whole_file
 from ..operators.linear import CSR, SPD, SYMMETRIC, Constants, NullSpace, Span, sparse, to_scipy
 from ..operators.linear.errors import MixedDtypes, NotSupported, ShapeMismatch
 from ..solvers.system import LinearSystem
-from .whole import whole_file
 
 FORMAT = "solvus systems"
 VERSION = 1

@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import final
 
+from ...meshes.whole import whole_file
 from ..layout import Layout
 from ..loading.folder import FolderSource
 from ..source import Source
-from ..whole import whole_file
 from .arrays import Axes
 from .open import Part, open_source
 from .pdebench import PDEBenchLayout

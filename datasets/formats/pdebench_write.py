@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ...meshes.whole import whole_file
 from ..layout import AXES, Layout, Role, Variable
 from ..source import Source
-from ..whole import whole_file
 from .foreign import DoesNotFit, left_behind
 from .pdebench import CFD, PDEBenchLayout
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...meshes.grid import Boundary
+from ...meshes.whole import whole_file
 from ..layout import AXES, Layout, Role, Variable
 from ..source import Source
-from ..whole import whole_file
 from .arrays import ArraySource, Axes, AxisMismatch, from_arrays
 from .foreign import DoesNotFit, left_behind
 

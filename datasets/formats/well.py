@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...meshes.grid import Boundary
+from ...meshes.whole import whole_file
 from ..generation.manifest import OK
 from ..layout import Layout, Role, Values, Variable
 from ..source import Source
-from ..whole import whole_file
 from .well_storage import GROUPS, MAKING, STRING, GridStorage
 
 __all__ = ["GridStorage", "ManyGrids", "NotWell", "WellFile", "open_hdf5", "write_well"]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, final
 
-from ..whole import write_whole
+from ...meshes.whole import write_whole
 from .manifest import (
     DATASET,
     FORMAT,

@@ -13,8 +13,8 @@ from typing import final
 
 import torch
 
+from ...meshes.whole import write_whole
 from ..recipe import Recipe
-from ..whole import write_whole
 from .books import Books
 from .card import CARD, Preset, card
 from .executors import Executor, Processes, WorkerDied, check_not_starting, run

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 import torch
 
+from ...meshes.whole import write_whole
 from ..recipe import Draw, Recipe, Solved
-from ..whole import write_whole
 from .executors import one_thread
 from .manifest import OK, SHARD_FORMAT, VERSION, Shard, sha256
 from .plan import Job, Plan, software

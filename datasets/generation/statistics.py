@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ...meshes.whole import write_whole
 from ..formats.well_storage import GROUPS
 from ..layout import Variable
 from ..loading.folder import FolderSource
 from ..source import Source
-from ..whole import write_whole
 from .manifest import Manifest, read_manifest
 
 STATISTICS = "stats.yaml"

@@ -21,6 +21,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "pod-regression": "pod_regression:PODRegression",
     "gno": "graph_operator:GNO",
     "multipole": "multipole_graph:MultipoleGraph",
+    "patched": "patching:Patched",
     "low-rank": "low_rank_operator:LowRankOperator",
 }
 

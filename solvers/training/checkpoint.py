@@ -17,10 +17,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ...meshes.whole import write_whole
 from .averaging import Average
 from .distributed import rank, world_size
 from .generators import generator_states, set_generators
-from .saving import tensor_differences, write_whole
+from .saving import tensor_differences
 from .settings import FREE, Training
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Live
 
-from .saving import write_whole
+from ...meshes.whole import write_whole
 
 Row = Mapping[str, Any]
 

@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ...meshes.whole import write_whole
 from ...operators.neural.base import parameter_count
 from .checkpoint import Checkpoints, FolderInUse, State, identity
 from .distributed import barrier, of_first, rank, summed, world_size
@@ -22,7 +23,6 @@ from .feed import Feed, Part, steps_in_epoch
 from .logs import Callback, Moment
 from .losses import Loss, describe
 from .outcome import Diverged, Outcome, Trained
-from .saving import write_whole
 from .settings import Training
 from .surrogate import Surrogate
 from .validation import Validation, measure

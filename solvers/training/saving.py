@@ -24,6 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from ...meshes.whole import sync_folder, write_whole
+
 FORMAT = 1
 WEIGHTS, CONFIG, METRICS, CARD = "model.safetensors", "config.json", "metrics.json", "README.md"
 
@@ -181,31 +183,6 @@ def _json(values: Mapping[str, Any]) -> bytes:
         return (json.dumps(values, indent=2, allow_nan=True) + "\n").encode()
     except TypeError as error:
         raise BadModel(f"what is saved with a model must be plain values that JSON knows: {error}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; it is on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}~{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def floating_type(tensors: Mapping[str, Tensor]) -> torch.dtype:
