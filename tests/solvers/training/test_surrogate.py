@@ -228,7 +228,11 @@ SETTINGS = {
     "multipole": {"width": 4, "kernel": (4,), "nodes": (16,), "radii": (0.3, 0.5)},
     "pod-regression": {"size": (8, 8), "rank_in": 3, "rank_out": 2},
     "low-rank": {"width": 4, "kernel": (4,)},
-    "patched": {"patches": (2, 2), "network": "fno", "settings": {"modes": [2, 2], "width": 4}},
+    "patched": {
+        "patches": (2, 2),
+        "network": "fno",
+        "settings": {"in_channels": 2, "out_channels": 1, "modes": [2, 2], "width": 4},
+    },
 }
 
 
