@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.solvus-installed
 DEMO := out/demo
-BENCHMARKS := poisson contrast masked matrices fem
+BENCHMARKS := poisson contrast masked matrices fem datagen loading
 
 # A virtual environment that was moved here from another folder is not usable: forget that it was finished.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
@@ -14,7 +14,7 @@ endif
 .PHONY: help demo test slow lint setup fenics chromium clean
 
 help:
-	@echo 'make demo    set up, run the quick benchmarks, draw the page $(DEMO)/index.html (10 minutes)'
+	@echo 'make demo    set up, run the quick benchmarks, make a dataset, draw the page $(DEMO)/index.html (10 minutes)'
 	@echo 'make test    set up, run the tests (make slow: the long ones too)'
 	@echo 'make lint    set up, check format, style and types'
 	@echo 'make clean   remove $(VENV), caches and out/'
@@ -62,9 +62,12 @@ demo: setup fenics
 	    echo "== benchmarks/$$name.py --quick"; \
 	    $(BIN)/python benchmarks/$$name.py --quick --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
 	done; \
+	$(BIN)/solvus generate darcy --n 64 --resolution 64 --seed 7 --out $(DEMO)/darcy && \
+	    $(BIN)/solvus check $(DEMO)/darcy && $(BIN)/solvus show $(DEMO)/darcy || failed="$$failed dataset"; \
 	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl || failed="$$failed report"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
-	@echo; echo 'Open this page: $(CURDIR)/$(DEMO)/index.html'
+	@echo; echo 'A dataset: $(CURDIR)/$(DEMO)/darcy, its picture: $(CURDIR)/$(DEMO)/darcy/preview.png'
+	@echo 'Open this page: $(CURDIR)/$(DEMO)/index.html'
 
 # Small kernels run fastest on one thread; tests that need more ask for them.
 test slow: export OMP_NUM_THREADS ?= 1

@@ -24,7 +24,7 @@ from .solvers.multigrid import amg, multigrid
 from .solvers.preconditioners import ic0, ilu, jacobi
 
 _REQUIRED = ("torch", "numpy", "scipy", "h5py", "meshio", "pyamg", "numba", "safetensors", "typer", "rich")
-_REQUIRED += ("matplotlib", "plotly", "pydantic", "pyyaml")
+_REQUIRED += ("matplotlib", "plotly", "pydantic", "pyyaml", "threadpoolctl")
 _OPTIONAL = (
     ("pypardiso", "Pardiso, a fast direct solver on x86", "pip install 'solvus[direct]'"),
     (
@@ -33,6 +33,8 @@ _OPTIONAL = (
         "pip install 'solvus[cuda]' nvidia-cudss-cu12",
     ),
     ("scikit-fem", "finite elements in this interpreter", "pip install 'solvus[fem]'"),
+    ("distributed", "Dask, generation of datasets on a cluster", "pip install 'solvus[dask]'"),
+    ("mpi4py", "generation of datasets by MPI", "pip install 'solvus[mpi]'"),
 )
 _FENICS = "apt install python3-dolfinx-real, or conda install -c conda-forge fenics-dolfinx"
 _TOLERANCE = 1e-8
@@ -99,7 +101,7 @@ def _optional() -> list[Finding]:
     detail = (
         "several processes for FEniCS and PETSc"
         if mpi
-        else "needed only for parallel FEniCS: apt install mpich"
+        else "needed only for parallel FEniCS and mpi4py: apt install mpich"
     )
     return [*found, Finding("mpiexec", mpi is not None, detail)]
 
