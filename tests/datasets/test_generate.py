@@ -21,6 +21,7 @@ from solvus.datasets.generation.plan import Plan
 from solvus.datasets.generation.shard import generator_of, judged
 from solvus.datasets.generation.tally import Standing, Tally, TooManyFailed
 from solvus.datasets.recipe import Solved
+from solvus.datasets.recipes.transport import advection
 
 PROGRAMS = Path(__file__).parent / "programs"
 sys.path.insert(0, str(PROGRAMS))
@@ -109,6 +110,20 @@ class TestWhatIsMade:
         assert manifest.kind == "grid"
         assert {"stats.yaml", "poisson.yaml", "README.md"} <= {p.name for p in (tmp_path / "d").iterdir()}
         assert 0 < manifest.max_residual < 1e-8
+
+    def test_statistics_that_are_gone_are_made_again(self, tmp_path):
+        generate(advection(32, time=0.1, frames=1), 4, tmp_path / "d", **HERE)
+        statistics = (tmp_path / "d" / "stats.yaml").read_bytes()
+        (tmp_path / "d" / "stats.yaml").unlink()
+        generate(advection(32, time=0.1, frames=1), 4, tmp_path / "d", **HERE)
+        assert (tmp_path / "d" / "stats.yaml").read_bytes() == statistics
+
+    def test_without_a_sample_to_train_on_there_are_no_statistics(self, tmp_path):
+        hopeless = replace(advection(32, time=0.1, frames=1), max_residual=-1.0)
+        manifest = generate(hopeless, 4, tmp_path / "d", options=Options(max_failed=1.0), **HERE)
+        assert len(manifest.failed) == 4
+        assert not (tmp_path / "d" / "stats.yaml").exists()
+        assert (tmp_path / "d" / "README.md").exists()
 
     def test_big_draws_of_a_device_run_across_files(self, tmp_path, made):
         """One process with large batches, as on a GPU."""
