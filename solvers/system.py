@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from ..operators.linear.nullspace import NullSpace
 from .base import all_finite
 
 
-@final
 class LinearSystem:
     """The linear system A x = b, checked once.
 
