@@ -349,3 +349,11 @@ def test_a_file_without_splits(tmp_path):
     np.savez(tmp_path / "one.npz", x=x[:1], y=x[:1])
     shown = run("train", "fno", tmp_path / "one.npz", "--out", tmp_path / "b", *TINY)
     assert "at least 2 are needed" in shown.stderr
+
+
+def test_a_pod_basis_is_that_of_encoded_training_outputs(darcy):
+    pairs, _ = train_and_valid(darcy, Pairing(), None)
+    model = make_surrogate(make_network("pod-deeponet", {}, pairs), pairs, "channel", {})
+    y = torch.stack([y for _, y in pairs])
+    mean = model.decode.encode(y).mean(0).flatten(1)
+    assert torch.allclose(model.net.net.basis.mean, mean, atol=1e-5)
