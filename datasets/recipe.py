@@ -44,7 +44,11 @@ class Storage(Protocol):
         """Create everything for a number of samples, filled with NaN: what was never written shows."""
 
     def put(self, file: h5py.File, index: int, arrays: Arrays) -> None:
-        """Write sample `index`; indices come in increasing order, failed ones are left out."""
+        """Write sample `index`; indices come in increasing order, failed ones are left out.
+
+        Flush every dataset that is written: HDF5 gives chunks their places when a dataset is flushed or
+        closed, and a profiler that holds frames (that of Dask) changes when it is closed.
+        """
 
     def bytes_per_sample(self) -> int:
         """Estimate of the size of a sample, from which shards are sized."""

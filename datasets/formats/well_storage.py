@@ -114,6 +114,7 @@ class GridStorage:
             dataset = file[GROUPS[variable.rank]][variable.name]
             if variable.sample_varying:
                 dataset[index] = values
+                dataset.flush()  # its place in the file does not wait for when it is closed
             elif dataset.id.get_num_chunks() == 0:
                 dataset[...] = values
             elif not np.array_equal(dataset[...], values, equal_nan=True):

@@ -7,8 +7,11 @@ import hashlib
 import json
 import math
 import os
+import secrets
+import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +29,7 @@ from .plan import Job, Plan, software
 BATCH_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
 _GROWTH = 1 << 22  # bytes by which a file in memory grows
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_HDF5 = threading.Lock()
 
 
 class DiskFull(OSError):
@@ -173,19 +177,33 @@ def write_shard(plan: Plan, job: Job, folder: Path, solved: Iterator[Solved]) ->
 
 
 def _image(plan: Plan, job: Job, solved: Iterator[Solved]) -> tuple[bytes, dict[str, tuple[Any, ...]]]:
-    """Return the bytes of a file, and what became of its samples."""
+    """Return the bytes of a file, and what became of its samples.
+
+    Threads of one process take turns with HDF5.
+    """
     storage = plan.recipe.storage
-    with h5py.File(job.path, "w", driver="core", backing_store=False, block_size=_GROWTH) as file:
-        file.attrs.update({"format": SHARD_FORMAT, "format_version": VERSION, **plan.attributes})
-        storage.allocate(file, len(job.ids))
-        provenance = _Provenance(file, len(job.ids))
+    nowhere = f"{secrets.token_hex(8)}.hdf5"  # HDF5 asks for a name, unique in this process
+    with ExitStack() as later:
+        with _HDF5:
+            file = h5py.File(nowhere, "w", driver="core", backing_store=False, block_size=_GROWTH)
+            later.callback(_close, file)
+            file.attrs.update({"format": SHARD_FORMAT, "format_version": VERSION, **plan.attributes})
+            storage.allocate(file, len(job.ids))
+            provenance = _Provenance(file, len(job.ids))
         for index, sample in enumerate(job.ids):
             one = next(solved)
-            if not one.failure:
-                storage.put(file, index, one.arrays)
-            provenance.put(index, sample, one)
-        file.flush()
-        return file.id.get_file_image(), provenance.columns()
+            with _HDF5:
+                if not one.failure:
+                    storage.put(file, index, one.arrays)
+                provenance.put(index, sample, one)
+        with _HDF5:
+            file.flush()
+            return file.id.get_file_image(), provenance.columns()
+
+
+def _close(file: h5py.File) -> None:
+    with _HDF5:
+        file.close()
 
 
 def no_space(error: BaseException) -> bool:
@@ -209,6 +227,8 @@ class _Provenance:
     def put(self, index: int, sample: int, one: Solved) -> None:
         row = (sample, f"failed: {one.failure}" if one.failure else OK, float(one.residual), int(one.steps))
         self._ids[index], self._status[index], self._residual[index], self._steps[index] = row
+        for dataset in (self._ids, self._status, self._residual, self._steps):
+            dataset.flush()
         self._rows.append(row)
 
     def columns(self) -> dict[str, tuple[Any, ...]]:

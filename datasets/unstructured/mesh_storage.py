@@ -224,7 +224,9 @@ class MeshStorage:
         for (dataset, offset), values in stored:
             _append(file[dataset], values)
             if offset:
-                file[offset][index + 1 :] = len(file[dataset])
+                counts = file[offset]
+                counts[index + 1 :] = len(file[dataset])
+                counts.flush()
 
     def bytes_per_sample(self) -> int:
         """Estimate of the size of a sample: two triangles per point, or six tetrahedra."""
@@ -289,6 +291,7 @@ def _append(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
     start = len(dataset)
     dataset.resize(start + len(values), axis=0)
     dataset[start:] = values
+    dataset.flush()  # its place in the file does not wait for when it is closed
 
 
 def read_layout(file: h5py.File) -> MeshLayout:

@@ -20,8 +20,11 @@ from .bench.table import seconds
 from .commands.check import check
 from .commands.console import plain_errors
 from .commands.convert import convert
+from .commands.evaluate import evaluate
 from .commands.generate import generate
+from .commands.predict import predict
 from .commands.show import show
+from .commands.train import train
 from .doctor import Check, Finding, benchmark_folder, examine, self_test
 from .named import (
     EQUATIONS,
@@ -134,7 +137,9 @@ def _show_result(system: LinearSystem, method: str, result: Result) -> None:
     Console(highlight=False).print(table)
 
 
-for _name, _command in {"generate": generate, "check": check, "show": show, "convert": convert}.items():
+_COMMANDS = {"generate": generate, "check": check, "show": show, "convert": convert}
+_COMMANDS |= {"train": train, "eval": evaluate, "predict": predict}
+for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 
 

@@ -21,6 +21,7 @@ from solvus.datasets.generation.plan import Plan
 from solvus.datasets.generation.shard import generator_of, judged
 from solvus.datasets.generation.tally import Standing, Tally, TooManyFailed
 from solvus.datasets.recipe import Solved
+from solvus.datasets.recipes.registry import recipe_named
 from solvus.datasets.recipes.transport import advection
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -110,6 +111,23 @@ class TestWhatIsMade:
         assert manifest.kind == "grid"
         assert {"stats.yaml", "poisson.yaml", "README.md"} <= {p.name for p in (tmp_path / "d").iterdir()}
         assert 0 < manifest.max_residual < 1e-8
+
+    @pytest.mark.parametrize("name", ["poisson", "darcy-shapes"])
+    def test_it_does_not_matter_when_h5py_closes_things(self, tmp_path, monkeypatch, name):
+        """A profiler holds frames, and with them what they have opened."""
+        recipe = recipe_named(name, 8)
+        generate(recipe, 6, tmp_path / "d", **HERE)
+        held = []
+        begin = h5py.Dataset.__init__
+
+        def hold(self, *arguments, **keywords):
+            begin(self, *arguments, **keywords)
+            held.append(self)
+
+        monkeypatch.setattr(h5py.Dataset, "__init__", hold)
+        generate(recipe, 6, tmp_path / "held", **HERE)
+        assert held
+        assert sums(tmp_path / "held") == sums(tmp_path / "d")
 
     def test_statistics_that_are_gone_are_made_again(self, tmp_path):
         generate(advection(32, time=0.1, frames=1), 4, tmp_path / "d", **HERE)

@@ -29,7 +29,9 @@ class ToyStorage:
 
     def put(self, file: h5py.File, index: int, arrays: Arrays) -> None:
         for name in ("a", "x"):
-            file[name][index] = arrays[name]
+            dataset = file[name]
+            dataset[index] = arrays[name]
+            dataset.flush()
 
     def bytes_per_sample(self) -> int:
         return 8 * self.size
