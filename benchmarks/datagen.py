@@ -6,9 +6,10 @@
 
 `solve_s` is per sample. `generate` is all of it, as `solvus generate` does it: draws, solves, files,
 checksums, one worker per thread, started anew, `extra.samples` samples. `one process` solves on one thread,
-as each of those workers does. `one by one` and `in batches of 16` roll out trajectories on all threads,
-`with error estimate` does as `generate` does, in batches of 16 (half as many steps more). `spsolve` and `spsolve on all cores` are SciPy's sparse direct solve of the same matrices, in one process and in one
-per thread; they are assembled before the clock starts, ours within. `splu symmetric` is SciPy's with the
+as each of those workers does. `one by one` and `in batches of 16` roll out trajectories on all threads;
+`with error estimate` does as `generate` does, in batches of 16 (half as many steps more). `spsolve` and
+`spsolve on all cores` are SciPy's sparse direct solve of the same matrices, in one process and in one per
+thread; they are assembled before the clock starts, ours within. `splu symmetric` is SciPy's with the
 ordering for symmetric matrices, `RS-CG` PyAMG's classical multigrid in CG. Residuals are recomputed in
 float64 by the harness, but for `generate`, which reports the largest that it recorded. The error of
 Navier-Stokes is relative to a run on twice the points with half the step, at the end.
