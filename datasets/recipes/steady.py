@@ -16,9 +16,9 @@ from ...solvers.auto import Auto
 from ...solvers.base import Result, Solver, Stop, solve
 from ...solvers.direct import Direct
 from ...solvers.system import LinearSystem
-from ..formats.well import GridStorage
 from ..layout import Layout, Role, Variable, axes_of
-from ..recipe import Draw, Recipe, Solved
+from ..recipe import Draw, Solved
+from .on_grid import GridRecipe
 from .parameters import parameters_of
 
 _AUTO = Auto()
@@ -28,7 +28,7 @@ _UNSOLVABLE = (ValueError, ArithmeticError, torch.linalg.LinAlgError)  # pyright
 
 @final
 @dataclass(frozen=True)
-class Steady(Recipe):
+class Steady(GridRecipe[Equation]):
     """Samples of an `Equation`: the inputs that it draws and the solution of its linear system.
 
     Args:
@@ -76,16 +76,6 @@ class Steady(Recipe):
             parameters_of(self.equation),
             self.dtype,
         )
-
-    @property
-    def storage(self) -> GridStorage:
-        """Where the arrays of a sample go."""
-        return GridStorage(self.layout)
-
-    def draw(self, generator: np.random.Generator) -> Draw:
-        """Draw the inputs of one sample."""
-        fields = self.equation.sample(self.grid, 1, generator)
-        return {name: value[0].numpy() for name, value in fields.items()}
 
     def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
         """Solve samples: one by one on the CPU, so that none depends on the others; else as one batch.

@@ -16,15 +16,15 @@ from ...operators.linear.errors import NonFinite
 from ...operators.pde.evolution import Parabolic, Semilinear, SpectralEvolution
 from ...solvers.base import SolveError
 from ...solvers.time import ETDRK4, CrankNicolson, TimeStepper, rollout
-from ..formats.well import GridStorage
 from ..layout import Layout, Role, Variable, axes_of
-from ..recipe import Draw, Recipe, Solved
+from ..recipe import Draw, Solved
+from .on_grid import GridRecipe
 from .parameters import parameters_of
 
 
 @final
 @dataclass(frozen=True)
-class Trajectories(Recipe):
+class Trajectories(GridRecipe[SpectralEvolution | Parabolic]):
     """Samples of an evolution equation: initial states that it draws, and frames at equal intervals.
 
     The residual of a sample is the largest relative error that an interval between frames adds, estimated by
@@ -86,16 +86,6 @@ class Trajectories(Recipe):
             {**parameters_of(self.equation), "dt": self.dt},
             self.dtype,
         )
-
-    @property
-    def storage(self) -> GridStorage:
-        """Where the arrays of a sample go."""
-        return GridStorage(self.layout)
-
-    def draw(self, generator: np.random.Generator) -> Draw:
-        """Draw the initial state of one sample."""
-        fields = self.equation.sample(self.grid, 1, generator)
-        return {name: value[0].numpy() for name, value in fields.items()}
 
     def solve(self, draws: Sequence[Draw], device: str = "cpu") -> list[Solved]:
         """Roll samples out together; every operation acts on each sample alone."""
