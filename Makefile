@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.solvus-installed
 DEMO := out/demo
-BENCHMARKS := poisson contrast masked matrices fem datagen loading
+BENCHMARKS := poisson contrast masked matrices fem datagen
 
 # A virtual environment that was moved here from another folder is not usable: forget that it was finished.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
