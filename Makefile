@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    { echo 'solvus needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,fem,direct]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,fem,direct,compare]'
 	@printf '%s' '$(CURDIR)' >$@
 
 # The import names, laid out as links, for type checkers (they do not see through an editable install).

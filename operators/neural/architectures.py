@@ -23,6 +23,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "multipole": "multipole_graph:MultipoleGraph",
     "patched": "patching:Patched",
     "low-rank": "low_rank_operator:LowRankOperator",
+    "learned-fluxes": "learned_fluxes:LearnedFluxes",
 }
 
 

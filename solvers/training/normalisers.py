@@ -83,7 +83,7 @@ class Normaliser(nn.Module):
         """Compute a normaliser in one pass over training data, in float64.
 
         Args:
-            data: fields (N, C, *space), or a dataset of pairs.
+            data: fields (N, C, *space), a pair (x, y) of them, or a dataset of pairs.
             mode: see the class.
             part: of a pair.
             dtype: of the buffers.
@@ -162,6 +162,8 @@ def _fields(data: Tensor | Pairs, part: Literal["x", "y"]) -> Iterable[Tensor]:
             "give the training set"
         )
     which = 0 if part == "x" else 1
+    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
+        return [data[which]]
     return (data[i][which][None] for i in range(len(data)))
 
 

@@ -1,6 +1,7 @@
 """Every example runs at a small size and gives the number that it should."""
 
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ CASES = {
         lambda found: found == pytest.approx((1.0, 5.0), rel=1e-3),
     ),
     "with_scipy": (lambda main: main(63), lambda count: count <= 15),
+    "train_dcdm": (lambda main: main(tempfile.mkdtemp(), {8: (3, 1e-3)}), lambda v: 0 < v["dcdm"] < 2),
+    "train_vcycle": (lambda main: main(), lambda ratio: 0.5 < ratio < 1.5),
     "own_solver": (lambda main: main(31), lambda r: r.status.name == "CONVERGED" and 100 < r.steps < 400),
 }
 

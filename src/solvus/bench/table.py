@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .compare import compare
+from .compare import at_error, compare
 from .record import Record
 
 _WIDTH = 112  # of tables written to a file or pipe
@@ -30,7 +30,8 @@ def print_records(records: Sequence[Record], console: Console | None = None) -> 
     ordered = sorted(records, key=lambda r: (r.problem, -(r.rtol or 0.0), r.size))
     for (problem, rtol), group in groupby(ordered, key=lambda r: (r.problem, r.rtol)):
         rows = list(group)
-        title = problem if rtol is None else f"{problem}, to a relative residual of {rtol:.0e}"
+        solved = rtol is not None and any(r.residual is not None for r in rows)
+        title = f"{problem}, to a relative residual of {rtol:.0e}" if solved else problem
         console.print(_table(title, rows))
         for r in rows:
             if not r.ok:
@@ -59,7 +60,7 @@ def _table(title: str, rows: Sequence[Record]) -> Table:
 
 
 def print_comparisons(records: Sequence[Record], console: Console | None = None) -> None:
-    """Print, for every problem and size, our fastest method against the fastest peer, at equal error only."""
+    """Print, for every problem and size, the fastest peer and our fastest method that is as accurate."""
     console = console or make_console()
     table = Table(
         title="fastest method of solvus against the fastest peer, at equal error",
@@ -75,7 +76,11 @@ def print_comparisons(records: Sequence[Record], console: Console | None = None)
         peers = [r for r in rows if r.package != "solvus"]
         if not mine or not peers:
             continue
-        best, peer = (min(rs, key=lambda r: r.total_s or 0.0) for rs in (mine, peers))
+        peer = min(peers, key=lambda r: r.total_s or 0.0)
+        as_good = [r for r in mine if None in (r.error, peer.error) or at_error(peer.error or 0.0, [r])]
+        if not as_good:
+            continue
+        best = min(as_good, key=lambda r: r.total_s or 0.0)
         for c in compare([best, peer], peer.method):
             times = seconds(c.method_s), seconds(c.baseline_s)
             name = f"{c.baseline} ({peer.package})"

@@ -1,0 +1,36 @@
+"""Search directions proposed by networks: deep conjugate directions and their multilevel successor."""
+
+from .box_modes import BoxModes, Residuals
+from .dcdm_network import DCDM_64, DCDM_128, DCDMConfig, DCDMNetwork
+from .direction import NetworkDirections, learned_directions
+from .lanczos import RitzModes, ritz_modes
+from .losses import LineSearchResidual, ResidualNorm
+from .multilevel_network import MultilevelConfig, MultilevelNetwork
+from .network import DirectionNetwork, cell_image
+from .obstacles import random_obstacles
+from .shipped import shipped
+from .solver import ConjugateDirections
+from .train import train_directions
+
+__all__ = [
+    "DCDM_64",
+    "DCDM_128",
+    "BoxModes",
+    "ConjugateDirections",
+    "DCDMConfig",
+    "DCDMNetwork",
+    "DirectionNetwork",
+    "LineSearchResidual",
+    "MultilevelConfig",
+    "MultilevelNetwork",
+    "NetworkDirections",
+    "ResidualNorm",
+    "Residuals",
+    "RitzModes",
+    "cell_image",
+    "learned_directions",
+    "random_obstacles",
+    "ritz_modes",
+    "shipped",
+    "train_directions",
+]
