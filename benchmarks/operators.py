@@ -373,7 +373,7 @@ def darcy_methods() -> list[Method]:
         "TFNO": Plan(network("tfno", **fno, rank=0.1), epochs(9)),
         "FNO on 2x2 patches": Plan(
             network("patched", patches=(2, 2), network="fno", levels=1, boundary=("replicate",), halo=(8, 8),
-                    settings={"in_channels": 2, "out_channels": 1, "modes": (8, 8), "width": 24}), epochs(5)),
+                    settings={"in_channels": 2, "out_channels": 1, "modes": (8, 8), "width": 24}), epochs(4)),
         "MgNO": Plan(network("mgno", channels=16, smoothing=("10", "10", "10", "10", "20")), epochs(7)),
         "U-Net": Plan(network("unet", width=16, levels=3), epochs(9)),
         "DeepONet": Plan(network("deeponet", size=cells), epochs(80, 1e-3)),
@@ -385,7 +385,7 @@ def darcy_methods() -> list[Method]:
                                epochs(2)),
         "multipole graph operator": Plan(
             network("multipole", width=8, layers=2, kernel=(32,), radii=(0.05, 0.2, 0.6), neighbours=8),
-            epochs(2)),
+            epochs(1)),
         "learned fluxes": Plan(network("learned-fluxes"), epochs(8, 6e-3), calibrate=2),
     }  # fmt: skip
     grids = [(16, (1e-2,)), (32, (1e-2, 1e-4)), (64, (1e-1, 1e-2, 1e-4)), (128, (1e-2, 1e-4))]

@@ -146,7 +146,9 @@ class Normaliser(nn.Module):
         return f"mode={self.mode!r}, shape={tuple(self.mean.shape)}"
 
 
-def normalisers(data: Pairs, x: Mode = "channel", y: Mode = "channel") -> tuple[Normaliser, Normaliser]:
+def normalisers(
+    data: Pairs | tuple[Tensor, Tensor], x: Mode = "channel", y: Mode = "channel"
+) -> tuple[Normaliser, Normaliser]:
     """Return the normalisers of inputs and outputs of a training set of pairs, see `Normaliser.from_data`."""
     return Normaliser.from_data(data, x, part="x"), Normaliser.from_data(data, y, part="y")
 

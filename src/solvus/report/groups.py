@@ -140,6 +140,7 @@ def _rank_by_tolerance(group: Group) -> Ranking | None:
     standings = [Standing(r.package, r.method, r.total_s or 0.0) for r in chosen]
     standings.sort(key=lambda s: s.seconds)
     unknowns = next((f" ({r.unknowns:,} unknowns)" for r in chosen if r.unknowns), "")
-    to = "" if tightest is None else f", to a relative residual of {power(tightest)}"
+    solved = tightest is not None and any(r.residual is not None for r in chosen)
+    to = f", to a relative residual of {power(tightest or 0.0)}" if solved else ""
     tried = sum(r.size == size and r.rtol in (tightest, None) for r in group.records)
     return Ranking(f"size {size}{unknowns}{to}", tuple(standings), tried)

@@ -111,3 +111,13 @@ def test_bad_data():
         Normaliser(torch.ones(1), torch.ones(1), "median")
     with pytest.raises(ValueError, match="one shape"):
         Normaliser(torch.ones(1), torch.ones(2))
+
+
+def test_a_pair_of_tensors_is_not_a_list_of_samples():
+    """Two tensors (x, y) have the length and the items of a dataset of two pairs, and are none."""
+    pairs = data()
+    for part, fields in (("x", pairs.x), ("y", pairs.y)):
+        for given in ((pairs.x, pairs.y), [pairs.x, pairs.y]):
+            found = Normaliser.from_data(given, part=part)
+            assert torch.equal(found.mean, Normaliser.from_data(fields).mean)
+            assert torch.equal(found.scale, Normaliser.from_data(fields).scale)
