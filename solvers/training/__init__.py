@@ -5,6 +5,7 @@ from .distributed import processes
 from .fit import fit
 from .logs import Callback, CSVLog, JSONLog, Moment, Progress, TensorBoard
 from .losses import BandLimitedH1, MaskedMSE, Mixed, RelativeH1, RelativeL2
+from .memory import OutOfMemory
 from .normalisers import Normaliser, NotTrainingData, normalisers
 from .outcome import Diverged, Outcome, Trained
 from .saving import BadModel
@@ -29,6 +30,7 @@ __all__ = [
     "Normaliser",
     "NotTrainingData",
     "OneCycle",
+    "OutOfMemory",
     "Outcome",
     "Progress",
     "RelativeH1",

@@ -20,6 +20,7 @@ from .feed import Feed, apply, epoch_seed, training_plan
 from .generators import own_generators
 from .logs import Call, Callback, CSVLog, JSONLog, Moment
 from .losses import Loss
+from .memory import named_memory_errors
 from .outcome import Outcome, Trained
 from .run import Run
 from .settings import Training
@@ -57,6 +58,7 @@ def fit(
 
     Raises:
         Diverged: the loss became NaN, infinite or huge.
+        OutOfMemory: a step does not fit; checkpoints stay.
         FolderInUse: `out` holds a training, and `resume` is not set.
         OtherTraining, BrokenCheckpoint: when resuming.
         ValueError: no data, or settings that do not fit the device.
@@ -91,7 +93,12 @@ def fit(
         for callback in run.callbacks:
             callback.on_start(run.moment())
         try:
-            outcome = _loop(run, forward)
+            with named_memory_errors(
+                f"a step with a batch of {settings.batch} in {settings.accumulate} parts on {device}",
+                f"pass Training(accumulate={2 * settings.accumulate}) or more, the gradient stays the same; "
+                "or use a smaller network or precision='bf16'",
+            ):
+                outcome = _loop(run, forward)
         finally:
             for callback in run.callbacks:
                 callback.on_end()

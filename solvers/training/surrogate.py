@@ -18,6 +18,7 @@ from ...operators.neural.architectures import ARCHITECTURES, architecture, name_
 from ...operators.neural.base import parameter_count
 from ..time.base import rollout
 from .card import model_card
+from .memory import named_memory_errors
 from .normalisers import Normaliser
 from .saving import (
     BadModel,
@@ -121,6 +122,7 @@ class Surrogate(nn.Module):
 
         Raises:
             NonFinite: x has NaN or infinity.
+            OutOfMemory: so many samples at a time do not fit.
         """
         if batch < 1:
             raise ValueError(f"batch is at least 1, got {batch}")
@@ -130,8 +132,10 @@ class Surrogate(nn.Module):
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
         training = self.training
         self.eval()
+        what, advice = f"a prediction of {batch} samples at a time", "pass a smaller `batch`"
         try:
-            parts = [self(part.to(like)) for part in given.split(batch)]
+            with named_memory_errors(what, advice):
+                parts = [self(part.to(like)) for part in given.split(batch)]
         finally:
             self.train(training)
         y = torch.cat(parts).to(given.device, given.dtype if given.is_floating_point() else like.dtype)

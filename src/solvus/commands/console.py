@@ -16,7 +16,7 @@ def plain_errors() -> Iterator[None]:
     """Show an error of the library as one message, without traceback, and end with code 2."""
     try:
         yield
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, typer.Exit):
             raise
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
