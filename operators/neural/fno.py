@@ -10,8 +10,10 @@ from typing import ClassVar, Literal, final
 from torch import Tensor, nn
 
 from .base import NeuralOperator, WrongSettings
-from .layers.channels import ChannelMLP, Gate, PointwiseLinear, activation
+from .layers.channels import ChannelMLP, Gate, PointwiseLinear, activation, add_mixed, scale_channels
+from .layers.chunked_mlp import gelu_residual
 from .layers.coordinates import Coordinates, append_coordinates
+from .layers.fused import fusible
 from .layers.padding import DomainPadding, Sides
 from .layers.spectral import DenseWeight, Path, SpectralConvolution, WeightFactory, check_modes
 
@@ -38,8 +40,8 @@ class FNOConfig:
             features.
         padding: per axis, zeros added to the hidden field: points (whole) or fraction; (): none.
         coordinates: d more input channels, with both ends of an axis as points ("closed") or "periodic".
-        normal_start: draw the spectral weights from a normal distribution, not from the first FNO's uniform
-            one.
+        normal_start: draw spectral weights, and the biases beside them, from normal distributions, as
+            neuraloperator does; otherwise the weights start uniform, as in the first FNO.
         path: how spectral convolutions are computed: "fft", "matrix" or "auto".
     """
 
@@ -208,11 +210,31 @@ class PlainBlock(nn.Module):
         w = config.width
         self.spectral = SpectralConvolution(w, w, config.modes, weight=weight, path=config.path)
         self.skip = make_skip(config)
+        if config.normal_start and isinstance(self.skip.bias, Tensor):
+            nn.init.normal_(self.skip.bias, std=w**-0.5)
         self.norm = make_norm(config)
         self.act = None if last else activation(config.activation)
 
     def forward(self, v: Tensor) -> Tensor:
-        v = self.norm(self.spectral(v, add=self.skip(v)))
+        return self.finish(self.linear(v)[0])
+
+    def linear(
+        self, v: Tensor, *, then: PointwiseLinear | None = None, gate: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return then(W v + b + K v), without `then` W v + b + K v, and g v + c for gate = (g, c)."""
+        if isinstance(self.skip, PointwiseLinear):
+            W, b = self.skip.weight, self.skip.bias
+            if then is None:
+                return self.spectral.beside(v, W, b, gate=gate)
+            M = then.weight
+            return self.spectral.beside(v, M @ W, M @ b + then.bias, then=M, gate=gate)
+        field = self.spectral(v) + self.skip(v)
+        gated = None if gate is None else scale_channels(v.flatten(2), *gate)
+        return field if then is None else then(field), gated
+
+    def finish(self, v: Tensor) -> Tensor:
+        """Apply the norm and the activation."""
+        v = self.norm(v)
         return v if self.act is None else self.act(v)
 
 
@@ -228,9 +250,21 @@ class MLPBlock(nn.Module):
         self.gate = Gate(config.width)
         self.norm = make_norm(config)
         self.act = None if last else activation(config.activation)
+        # two linear maps in a row are one, and with fewer channels less work
+        self.merge = last and config.norm == "none" and hidden <= config.width
+        self.chunked = not last and config.norm == "none" and config.activation == "gelu"
 
     def forward(self, v: Tensor) -> Tensor:
-        v = self.norm(self.gate(v, add=self.mlp(self.inner(v))))
+        first, second = self.mlp.first, self.mlp.second
+        u, through = self.inner.linear(
+            v, then=first if self.merge else None, gate=(self.gate.weight, second.bias)
+        )
+        assert through is not None
+        if self.chunked and fusible(v, first.weight, second.weight) and v.device.type == "cpu":
+            lines = gelu_residual(u.flatten(2), first.weight, first.bias, second.weight, through)
+            return lines.unflatten(2, v.shape[2:])
+        hidden = self.mlp.act(u if self.merge else first(self.inner.finish(u)))
+        v = self.norm(add_mixed(through, second.weight, hidden))
         return v if self.act is None else self.act(v)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import WrongSettings
+from .chunked_mlp import gelu_mlp
+from .fused import fusible
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -29,6 +31,37 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise WrongSettings(f"activation is one of {', '.join(ACTIVATIONS)}; got {name!r}")
     return ACTIVATIONS[name]
+
+
+def mix_channels(W: Tensor, x: Tensor) -> Tensor:
+    """Return W x at every point, (out, in), (B, in, *space) -> (B, out, *space).
+
+    >>> mix_channels(torch.ones(1, 3), torch.ones(1, 3, 2)).tolist()
+    [[[3.0, 3.0]]]
+    """
+    return torch.bmm(W.expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def scale_channels(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return scale x + shift, numbers (C,) per channel, of x (B, C, points).
+
+    >>> scale_channels(torch.ones(1, 2, 1), torch.tensor([1.0, 2.0]), torch.ones(2)).tolist()
+    [[[2.0], [3.0]]]
+    """
+    return torch.addcmul(shift[:, None], x, scale[:, None])
+
+
+def add_mixed(x: Tensor, W: Tensor, y: Tensor) -> Tensor:
+    """Return x + W y at every point, (B, out, points), (out, in), (B, in, *space) -> (B, out, *space).
+
+    x may be overwritten.
+
+    >>> add_mixed(torch.ones(1, 1, 2), torch.ones(1, 3), torch.ones(1, 3, 2)).tolist()
+    [[[4.0, 4.0]]]
+    """
+    weight, lines = W.expand(y.shape[0], -1, -1), y.flatten(2)
+    total = x.baddbmm_(weight, lines) if fusible(x, W, y) else x + torch.bmm(weight, lines)
+    return total.unflatten(2, y.shape[2:])
 
 
 @final
@@ -71,21 +104,25 @@ class ChannelMLP(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.act(self.first(x)))
+        first, second = self.first, self.second
+        if self.act is F.gelu and x.device.type == "cpu" and fusible(x, first.weight, second.weight):
+            lines = gelu_mlp(x.flatten(2), first.weight, first.bias, second.weight, second.bias)
+            return lines.unflatten(2, x.shape[2:])
+        return second(self.act(first(x)))
 
 
 @final
 class Gate(nn.Module):
-    """Multiply every channel by a number of its own, 1 at the start ("soft gating"), and add a field.
+    """Multiply every channel by a number of its own, 1 at the start ("soft gating"), and add another.
 
-    >>> Gate(3)(torch.ones(2, 3, 8), add=torch.ones(2, 3, 8)).shape
-    torch.Size([2, 3, 8])
+    >>> Gate(2)(torch.ones(1, 2, 1), torch.tensor([0.0, 1.0])).tolist()
+    [[[1.0], [2.0]]]
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
-        """Return weight * x + add."""
-        return torch.addcmul(add, x, self.weight.reshape(-1, *(1,) * (x.ndim - 2)))
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Return weight x + shift of x (B, C, points)."""
+        return scale_channels(x, self.weight, shift)

@@ -16,19 +16,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from ..base import WrongResolution, WrongSettings
+from .branches import branches
+from .channels import mix_channels, scale_channels
+from .fused import fusible
+from .separable import to_field, to_modes
 from .truncated_dft import (
     analyse_by_fft,
-    analyse_by_matrix,
+    analysis_matrices,
     kept_frequencies,
     signed_frequencies,
+    synthesis_matrices,
     synthesise_by_fft,
-    synthesise_by_matrix,
 )
 
 Path = Literal["auto", "fft", "matrix"]
@@ -49,15 +55,44 @@ class SpectralWeight(nn.Module, ABC):
 
     def contract(self, spectrum: Tensor) -> Tensor:
         """Multiply the coefficients (m, 2, B, in_channels) of every frequency by its matrix."""
+        weight = self().to(spectrum.dtype).flatten(0, -4).flatten(2)  # (m, in, out 2)
+        if fusible(spectrum, weight):
+            return _Multiply.apply(spectrum, weight)
+        return _multiply(spectrum, weight)
+
+
+def _multiply(spectrum: Tensor, weight: Tensor) -> Tensor:
+    """(m, 2, B, in), (m, in, out 2) -> (m, 2, B, out)."""
+    m, _, batch, i = spectrum.shape
+    # one product of the stacked parts gives all four terms, without a copy of the weight
+    terms = torch.bmm(spectrum.reshape(m, 2 * batch, i), weight).reshape(m, 2, batch, -1, 2)
+    from_real, from_imaginary = terms.unbind(1)
+    rr, ri = from_real.unbind(-1)
+    ir, ii = from_imaginary.unbind(-1)
+    return torch.stack((rr - ii, ri + ir), dim=1)
+
+
+class _Multiply(Function):
+    """`_multiply` with a derivative that does not copy the weight either."""
+
+    @staticmethod
+    def forward(ctx: Any, spectrum: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(spectrum, weight)
+        return _multiply(spectrum, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        spectrum, weight = ctx.saved_tensors
         m, _, batch, i = spectrum.shape
-        o = self.out_channels
-        weight = self().to(spectrum.dtype).reshape(m, i, 2 * o)
-        # one product of the stacked parts gives all four terms, without a copy of the weight
-        terms = torch.bmm(spectrum.reshape(m, 2 * batch, i), weight).reshape(m, 2, batch, o, 2)
-        from_real, from_imaginary = terms.unbind(1)
-        rr, ri = from_real.unbind(-1)
-        ir, ii = from_imaginary.unbind(-1)
-        return torch.stack((rr - ii, ri + ir), dim=1)
+        re, im = grads[0].unbind(1)
+        pairs = torch.complex(grads[0], torch.stack((im, -re), dim=1))  # interleaves faster than a stack
+        terms = torch.view_as_real(pairs).reshape(m, 2 * batch, -1)
+        of_spectrum = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_spectrum = torch.bmm(terms, weight.mT).reshape(spectrum.shape)
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.bmm(spectrum.reshape(m, 2 * batch, i).mT, terms)
+        return of_spectrum, of_weight
 
 
 WeightFactory = Callable[[int, int, tuple[int, ...]], SpectralWeight]
@@ -129,30 +164,73 @@ class SpectralConvolution(nn.Module):
         self.path: Path = path
         self.weight = weight(in_channels, out_channels, kept_frequencies(modes))
 
-    def forward(self, x: Tensor, size: Sequence[int] | None = None, *, add: Tensor | None = None) -> Tensor:
-        """Return K x on a grid of `size`, plus `add` (the same shape) where given."""
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self._convolve(x, size, add)
-        return self._convolve(x, size, add)
-
-    def _convolve(self, x: Tensor, size: Sequence[int] | None, add: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Return K x on a grid of `size`."""
         source = x.shape[2:]
         size = source if size is None else size
         check_modes(self.modes, source)
         if size is not source:
             check_modes(self.modes, size)
-        work = torch.promote_types(x.dtype, torch.float32)
-        by_fft = self.path == "fft" or (self.path == "auto" and fft_is_faster(self.modes, x.device))
-        spectrum = (analyse_by_fft if by_fft else analyse_by_matrix)(x.to(work), self.modes)
-        product = self.weight.contract(spectrum)
-        field = (synthesise_by_fft if by_fft else synthesise_by_matrix)(product, self.modes, source, size)
-        if add is not None:
-            field = field.add_(add)  # fresh memory: one buffer less than a sum
-        return field.to(x.dtype)
+        with _whole_precision(x):
+            product = self.weight.contract(self._analyse(x))
+            return self._synthesise(product, source, size).to(x.dtype)
+
+    def beside(
+        self,
+        x: Tensor,  # (B, in_channels, *space)
+        W: Tensor,  # (out, in_channels)
+        b: Tensor,  # (out,)
+        *,
+        then: Tensor | None = None,  # (out, out_channels)
+        gate: tuple[Tensor, Tensor] | None = None,  # (in_channels,) each
+    ) -> tuple[Tensor, Tensor | None]:  # (B, out, *space), (B, in_channels, points)
+        """Return then K x + W x + b and, for gate = (g, c), g x + c: less work than one after the other.
+
+        `then` multiplies the channels of coefficients, and b is added to those of frequency 0. Both fields
+        are new: they may be overwritten.
+        """
+        space = x.shape[2:]
+        check_modes(self.modes, space)
+        by_matrix = not self._by_fft(x)
+        if by_matrix and x.dtype in (torch.float32, torch.float64) and fusible(x, W, *(gate or ())):
+            spectrum, mixed, gated = branches(x, W, gate, analysis_matrices(self.modes, x))
+        else:
+            mixed, gated = mix_channels(W, x), None if gate is None else scale_channels(x.flatten(2), *gate)
+            with _whole_precision(x):
+                spectrum = self._analyse(x)
+        with _whole_precision(x):
+            product = self.weight.contract(spectrum)
+            if then is not None:
+                product = product @ then.to(product.dtype).mT
+            product[0, 0] += b
+            onto = mixed.to(product.dtype)
+            return self._synthesise(product, space, space, onto=onto).to(x.dtype), gated
+
+    def _by_fft(self, x: Tensor) -> bool:
+        return self.path == "fft" or (self.path == "auto" and fft_is_faster(self.modes, x.device))
+
+    def _analyse(self, x: Tensor) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if self._by_fft(x):
+            return analyse_by_fft(x, self.modes)
+        return to_modes(x, analysis_matrices(self.modes, x))
+
+    def _synthesise(
+        self, Y: Tensor, source: Sequence[int], size: Sequence[int], onto: Tensor | None = None
+    ) -> Tensor:
+        if not self._by_fft(Y):
+            return to_field(Y, synthesis_matrices(self.modes, source, size, Y), onto=onto)
+        field = synthesise_by_fft(Y, self.modes, source, size)
+        return field if onto is None else field.add_(onto)
 
     def extra_repr(self) -> str:
         return f"modes={self.modes}, path={self.path!r}"
+
+
+def _whole_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Switch autocast off where it is on."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def check_modes(modes: Sequence[int], space: Sequence[int]) -> None:
@@ -169,13 +247,13 @@ def check_modes(modes: Sequence[int], space: Sequence[int]) -> None:
 
 
 def fft_is_faster(modes: Sequence[int], device: torch.device) -> bool:
-    """Return whether "auto" takes the FFT: the matrices win on a CPU up to about 48 modes in all.
+    """Return whether "auto" takes the FFT: on a CPU the matrices win up to about 32 modes per axis.
 
     A graph that is exported has no complex numbers, and some devices have none.
     """
     if torch.compiler.is_exporting() or device.type == "mps":
         return False
-    return device.type != "cpu" or sum(modes) > 48
+    return device.type != "cpu" or max(modes) > 32
 
 
 def weight_from_blocks(blocks: Sequence[Tensor]) -> Tensor:

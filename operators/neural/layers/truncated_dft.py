@@ -85,34 +85,21 @@ def _spread(Z: Tensor, axis: int, n: int, *, shared: bool) -> Tensor:
     return F.pad(low, (*after, 0, n - low.shape[axis])) + F.pad(high, (*after, n - k, 0))
 
 
-def analyse_by_matrix(x: Tensor, modes: Sequence[int]) -> Tensor:
-    """Return the low frequencies (m, 2, B, C) of x (B, C, *space), by products with DFT matrices."""
-    space = x.shape[2:]
-    X = x @ _matrix(_last_analysis, space[-1], modes[-1], like=x)  # (B, C, n1, ..., 2 kd)
-    trailing = modes[-1]
-    for axis in range(len(modes) - 2, -1, -1):
-        k = modes[axis]
-        T = _matrix(_signed_analysis, space[axis], k, like=x)  # (2 * 2k, n * 2)
-        X = T @ X.reshape(*x.shape[: 2 + axis], 2 * space[axis], trailing)
-        trailing = trailing * 2 * k
-    # (B, C, 2 * kept frequencies of the first axis, the others)
-    return X.reshape(x.shape[0], x.shape[1], 2, -1).permute(3, 2, 0, 1).contiguous()
+def analysis_matrices(modes: Sequence[int], like: Tensor) -> tuple[Tensor, ...]:
+    """Return the matrices of `separable.to_modes` for fields (B, C, *space) such as the given one."""
+    *others, n = like.shape[2:]
+    pairs = (_matrix(_pair_analysis, n, k, like=like) for n, k in zip(others, modes[:-1], strict=True))
+    return *pairs, _matrix(_last_analysis, n, modes[-1], like=like)
 
 
-def synthesise_by_matrix(
-    Y: Tensor, modes: Sequence[int], source: Sequence[int], size: Sequence[int]
-) -> Tensor:
-    """Return the field (B, C, *size) of the coefficients Y (m, 2, B, C) of a field on a grid `source`."""
-    _, _, batch, channels = Y.shape
-    Z = Y.permute(2, 3, 1, 0).contiguous()  # (B, C, 2, m)
-    done: list[int] = []
-    for axis, k in enumerate(modes[:-1]):
-        make = _shared_synthesis if 2 * k == source[axis] else _signed_synthesis
-        T = _matrix(make, size[axis], k, like=Y)  # (n * 2, 2 * 2k)
-        Z = T @ Z.reshape(batch, channels, *done, 4 * k, -1)
-        done.append(size[axis])
-    Z = Z.reshape(batch, channels, *done, 2 * modes[-1])
-    return Z @ _matrix(_last_synthesis, size[-1], modes[-1], like=Y)
+def synthesis_matrices(
+    modes: Sequence[int], source: Sequence[int], size: Sequence[int], like: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the matrices of `separable.to_field` for coefficients of fields on a grid `source`."""
+    pairs = []
+    for k, before, n in zip(modes[:-1], source[:-1], size[:-1], strict=True):
+        pairs.append(_matrix(_shared_synthesis if 2 * k == before else _pair_synthesis, n, k, like=like))
+    return *pairs, _matrix(_last_synthesis, size[-1], modes[-1], like=like)
 
 
 Make = Callable[[int, int, torch.dtype, torch.device], Tensor]
@@ -140,53 +127,35 @@ def _waves(n: int, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(angle), torch.sin(angle).masked_fill(torch.remainder(2 * turn, points) == 0, 0.0)
 
 
-def _last_waves(n: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    return _waves(n, torch.arange(k, device=device))
-
-
-def _signed_waves(n: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    return _waves(n, torch.cat((torch.arange(k, device=device), torch.arange(-k, 0, device=device))))
-
-
 def _last_analysis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(n, 2 k): the real, then the imaginary parts."""
-    cos, sin = _last_waves(n, k, device)
+    cos, sin = _waves(n, torch.arange(k, device=device))
     share = torch.where(2 * torch.arange(k, device=device) == torch.full((), n, device=device), 0.5, 1.0)
     share = share.double() / n
     return torch.cat((cos * share, -sin * share), dim=1).to(dtype)
 
 
 def _last_synthesis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2 k, n): every frequency but 0 stands for its conjugate too."""
-    cos, sin = _last_waves(n, k, device)
+    """(n, 2 k): every frequency but 0 stands for its conjugate too."""
+    cos, sin = _waves(n, torch.arange(k, device=device))
     twice = torch.where(torch.arange(k, device=device) == 0, 1.0, 2.0).double()
-    return torch.cat((cos * twice, -sin * twice), dim=1).mT.contiguous().to(dtype)
+    return torch.cat((cos * twice, -sin * twice), dim=1).to(dtype)
 
 
-def _signed_analysis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2 * 2k, n * 2): multiply by exp(-i theta), from (point, part) to (part, frequency)."""
-    cos, sin = (wave.mT / n for wave in _signed_waves(n, k, device))
-    real = torch.stack((cos, sin), dim=-1)  # of the result, (2k, n, part)
-    imaginary = torch.stack((-sin, cos), dim=-1)
-    return torch.cat((real, imaginary)).reshape(4 * k, 2 * n).to(dtype)
+def _pair_synthesis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2 (k + 1), n): the cosines, then the sines of 0, ..., k."""
+    cos, sin = _waves(n, torch.arange(k + 1, device=device))
+    return torch.cat((cos.mT, sin.mT)).to(dtype)
 
 
-def _signed_synthesis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(n * 2, 2 * 2k): multiply by exp(i theta), from (part, frequency) to (point, part)."""
-    return _rotation(*_signed_waves(n, k, device)).to(dtype)
+def _pair_analysis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return (_pair_synthesis(n, k, torch.float64, device) / n).to(dtype)
 
 
 def _shared_synthesis(n: int, k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The same, with -k shared out between -k and k."""
-    cos, sin = _signed_waves(n, k, device)
-    single = torch.arange(2 * k, device=device) != k  # -k stands at place k
-    return _rotation(cos, sin * single).to(dtype)
-
-
-def _rotation(cos: Tensor, sin: Tensor) -> Tensor:
-    real = torch.cat((cos, -sin), dim=1)  # (n, part * frequency)
-    imaginary = torch.cat((sin, cos), dim=1)
-    return torch.stack((real, imaginary), dim=1).reshape(-1, real.shape[1])
+    """The same with -k shared out between -k and k: the frequency k has no sine."""
+    waves = _pair_synthesis(n, k, dtype, device)
+    return torch.cat((waves[:-1], torch.zeros_like(waves[-1:])))
 
 
 def _frequency_first(parts: Tensor) -> Tensor:

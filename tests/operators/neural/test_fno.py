@@ -246,6 +246,35 @@ def test_autocast(block):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
+@variants
+def test_plain_operations_give_the_same(config):
+    """What compiles and exports, here by way of forward-mode differentiation, is the same function."""
+    if config.norm == "batch":
+        pytest.skip("a batch norm changes its running statistics")
+    model = network(config, torch.float64)
+    x, dx = inputs(config, dtype=torch.float64), inputs(config, dtype=torch.float64).flip(0)
+    y, dy = torch.func.jvp(model, (x,), (dx,))
+    torch.testing.assert_close(y, model(x))
+    seed = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).reshape(y.shape)
+    probe = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(probe), probe, seed)
+    torch.testing.assert_close((gradient * dx).sum(), (dy * seed).sum())
+
+
+@pytest.mark.parametrize("block", ["plain", "mlp", "factorised"])
+def test_second_derivatives_by_the_input(block):
+    """As in the residual of an equation, whose gradient by the weights goes through them."""
+    model = network(replace(SMALL, block=block, width=3, modes=(2, 2)), torch.float64)
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
+    assert torch.autograd.gradgradcheck(model, (x,), nondet_tol=1e-12)
+    (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    spectral = [p.grad for name, p in model.named_parameters() if "spectral" in name]
+    assert all(g is not None and g.any() for g in spectral)
+
+
 def test_it_learns():
     """Sixty steps on the map u -> u' of waves bring the error down to a tenth."""
     t = torch.arange(16) * 2 * torch.pi / 16

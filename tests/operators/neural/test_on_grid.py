@@ -125,6 +125,7 @@ def test_compile(name):
     torch.testing.assert_close(found, [p.grad for p in net.parameters()], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore::DeprecationWarning")
 def test_onnx():
     pytest.importorskip("onnxscript", reason="torch.onnx needs onnxscript")
     program = torch.onnx.export(FAMILY["deeponet"]().eval(), (given(),), dynamo=True)

@@ -143,12 +143,66 @@ def test_derivatives(path):
     assert torch.autograd.gradcheck(of_weight, (values.detach().clone().requires_grad_(),))
 
 
-def test_add_is_added_and_left_alone():
-    convolution = layer((3, 3))
-    x, extra = field((8, 8)), field((8, 8), channels=3)
-    before = extra.clone()
-    torch.testing.assert_close(convolution(x, add=extra), convolution(x) + before)
-    assert torch.equal(extra, before)
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("modes", "grid"), [((4,), (9,)), ((3, 4), (8, 16)), ((3, 4), (7, 9)), ((2, 2, 3), (4, 5, 6))]
+)
+def test_the_linear_maps_of_a_block_at_once(path, modes, grid):
+    """`beside` and its derivatives are those of its parts, one after the other."""
+    convolution, x = layer(modes, path), field(grid).requires_grad_()
+    W, b, M, g, c = (
+        torch.randn(
+            *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(i), requires_grad=True
+        )
+        for i, shape in enumerate([(4, 2), (4,), (4, 3), (2,), (2,)])
+    )
+    inputs = [x, W, b, M, g, c, convolution.weight.values]
+    found = convolution.beside(x, W, b, then=M, gate=(g, c))
+    mixed = torch.einsum("oi,bi...->bo...", M, convolution(x)) + torch.einsum("oi,bi...->bo...", W, x)
+    expected = (mixed + b.reshape(-1, *(1,) * len(grid)), x.flatten(2) * g[:, None] + c[:, None])
+    torch.testing.assert_close(found, expected)
+    seeds = [torch.linspace(-1, 1, y.numel(), dtype=torch.float64).reshape(y.shape) for y in expected]
+    first = torch.autograd.grad(found, inputs, seeds, create_graph=True)
+    torch.testing.assert_close(first, torch.autograd.grad(expected, inputs, seeds))
+    plain, gated = convolution.beside(x, W[:3], b[:3])
+    assert gated is None
+    torch.testing.assert_close(
+        plain,
+        convolution(x) + torch.einsum("oi,bi...->bo...", W[:3], x) + b[:3].reshape(-1, *(1,) * len(grid)),
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_second_derivatives(path):
+    convolution = layer((2, 2), path, (1, 2))
+    x = field((5, 4), channels=1, batch=1).requires_grad_()
+    W, b, g, c = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 1), (2,), (1,), (1,))
+    )
+
+    def block(x, W, b, g, c):
+        y, gated = convolution.beside(x.tanh(), W, b, gate=(g, c))
+        return y.square().sum() + (gated * y[:, :1].flatten(2)).sum()
+
+    assert torch.autograd.gradgradcheck(convolution, (x,))
+    assert torch.autograd.gradgradcheck(block, (x, W, b, g, c))
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
+def test_transforms_of_functions():
+    """vmap, forward-mode and per-sample gradients take the plain operations, with the same result."""
+    convolution = layer((3, 3), "matrix")
+    x, dx = field((8, 9)), field((8, 9)).flip(0)
+    y, dy = torch.func.jvp(convolution, (x,), (dx,))
+    torch.testing.assert_close((y, dy), (convolution(x), convolution(dx)))
+    with torch.autograd.forward_ad.dual_level():
+        dual = convolution(torch.autograd.forward_ad.make_dual(x, dx))
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, dy)
+    torch.testing.assert_close(torch.vmap(convolution)(torch.stack((x, dx))), torch.stack((y, dy)))
+    each = torch.vmap(torch.func.grad(lambda one: convolution(one[None]).square().sum()))(x)
+    probe = x.clone().requires_grad_()
+    convolution(probe).square().sum().backward()
+    torch.testing.assert_close(each, probe.grad)
 
 
 @pytest.mark.parametrize("path", PATHS)
