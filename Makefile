@@ -62,6 +62,9 @@ demo: setup fenics
 	    echo "== benchmarks/$$name.py --quick"; \
 	    $(BIN)/python benchmarks/$$name.py --quick --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
 	done; \
+	echo '== benchmarks/operators.py --quick, networks as shipped'; \
+	$(BIN)/python benchmarks/operators.py --quick --repeats 1 --only darcy64,darcy64-start --out $(DEMO)/operators.jsonl || \
+	    failed="$$failed operators"; \
 	$(BIN)/solvus generate darcy --n 64 --resolution 64 --seed 7 --out $(DEMO)/darcy && \
 	    $(BIN)/solvus check $(DEMO)/darcy && $(BIN)/solvus show $(DEMO)/darcy || failed="$$failed dataset"; \
 	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl || failed="$$failed report"; \

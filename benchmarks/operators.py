@@ -155,13 +155,21 @@ def darcy64() -> Fields:
 
 def by_volumes(a: Tensor, n: int, solver: Solver, rtol: float) -> Tensor:
     """Solve on n x n cells for a coefficient (m, m); return cell means, or interpolated values, (m, m)."""
+    system = LinearSystem(*Darcy().problem(Grid((n, n), centring="cell"), {"coefficient": on_cells(a, n)}))
+    return to_cells(solve(system, solver, stop=Stop(rtol=rtol), throw=False).value, n, len(a))
+
+
+def on_cells(a: Tensor, n: int) -> Tensor:
+    """Return a coefficient (m, m) on n x n cells: the same on finer ones, geometric means on coarser ones."""
     m = len(a)
-    if n >= m:
-        k = a.repeat_interleave(n // m, 0).repeat_interleave(n // m, 1)
-    else:
-        k = F.avg_pool2d(a.log()[None], m // n)[0].exp()
-    system = LinearSystem(*Darcy().problem(Grid((n, n), centring="cell"), {"coefficient": k}))
-    u = solve(system, solver, stop=Stop(rtol=rtol), throw=False).value.reshape(1, 1, n, n)
+    if n < m:
+        return F.avg_pool2d(a.log()[None], m // n)[0].exp()
+    return a.repeat_interleave(n // m, 0).repeat_interleave(n // m, 1)
+
+
+def to_cells(values: Tensor, n: int, m: int) -> Tensor:
+    """Return values on n x n cells as means over, or interpolated to, m x m cells."""
+    u = values.reshape(1, 1, n, n)
     if n > m:
         return F.avg_pool2d(u, n // m)[0, 0]
     return F.interpolate(u, size=(m, m), mode="bilinear")[0, 0] if n < m else u[0, 0]
@@ -190,13 +198,13 @@ def assembled(a: Tensor) -> tuple[sp.csr_array, np.ndarray]:
     return to_scipy(A), np.ones(a.numel())
 
 
-def by_superlu(a: Tensor) -> Tensor:
-    """Solve with SciPy's direct method in its mode for symmetric matrices."""
-    A, b = assembled(a)
+def by_superlu(a: Tensor, n: int) -> Tensor:
+    """Solve on n x n cells with SciPy's direct method in its mode for symmetric matrices."""
+    A, b = assembled(on_cells(a, n))
     factor = spla.splu(
         A.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )
-    return torch.as_tensor(factor.solve(b)).reshape(a.shape)
+    return to_cells(torch.as_tensor(factor.solve(b)), n, len(a))
 
 
 def by_pyamg(a: Tensor) -> Tensor:
@@ -270,7 +278,7 @@ def learned(
     name: str, plan: Plan, problem_name: str, package: str = "solvus", *, quick: bool = True
 ) -> Method:
     """Return the method that trains networks (quick runs of darcy64 read shipped ones) and predicts."""
-    word = name.lower().replace(" ", "-").replace(",", "")
+    word = name.lower().replace(" ", "-")
 
     def run(problem: Fields, case: Case, options: Options) -> Outcome:
         models, train_s, metrics = [], [], {}
@@ -351,11 +359,11 @@ def reference_methods() -> list[Method]:
     return [
         made("neuraloperator FNO", Plan(neuraloperator_fno), package="neuraloperator"),
         made("FNO", Plan(lambda _: FNO(twin))),
-        made("neuraloperator FNO, mirrored", Plan(neuraloperator_fno, half, mirrored=True),
+        made("neuraloperator FNO mirrored", Plan(neuraloperator_fno, half, mirrored=True),
              package="neuraloperator", quick=False),
-        made("FNO, mirrored", Plan(lambda _: FNO(twin), half, mirrored=True), quick=False),
-        made("MgNO, mirrored", Plan(mgno, half, mirrored=True)),
-        made("learned fluxes, 6 numbers",
+        made("FNO mirrored", Plan(lambda _: FNO(twin), half, mirrored=True), quick=False),
+        made("MgNO mirrored", Plan(mgno, half, mirrored=True)),
+        made("learned fluxes 6 numbers",
              Plan(network("learned-fluxes", layers=0), replace(RECIPE, epochs=10, learning_rate=2e-2))),
         made("learned fluxes", Plan(network("learned-fluxes"), fluxes, calibrate=3)),
     ]  # fmt: skip
@@ -369,7 +377,7 @@ def darcy_methods() -> list[Method]:
     plans = {
         "FNO": Plan(network("fno", **fno), epochs(8)),
         "F-FNO": Plan(network("fno", modes=(12, 12), width=20, block="factorised", expansion=2.0), epochs(6)),
-        "FNO, 3x3 skip": Plan(network("fno", modes=(8, 8), width=24, skip_kernel=3), epochs(6)),
+        "FNO 3x3 skip": Plan(network("fno", modes=(8, 8), width=24, skip_kernel=3), epochs(6)),
         "TFNO": Plan(network("tfno", **fno, rank=0.1), epochs(9)),
         "FNO on 2x2 patches": Plan(
             network("patched", patches=(2, 2), network="fno", levels=1, boundary=("replicate",), halo=(8, 8),
@@ -402,7 +410,8 @@ def darcy_methods() -> list[Method]:
             for rtol in tolerances
         ),
         classical("linear elements 64^2", "scikit-fem", by_elements),
-        classical("SuperLU 64^2", "scipy", by_superlu),
+        classical("SuperLU 64^2", "scipy", partial(by_superlu, n=64)),
+        classical("SuperLU 128^2", "scipy", partial(by_superlu, n=128)),
         classical("RS-CG 64^2 to 1e-6", "pyamg", by_pyamg),
     ]
 

@@ -54,8 +54,8 @@ class LearnedFluxesConfig:
         sides = [side for pair in boundary_sides(words, self.dim) for side in pair]
         if Boundary.PERIODIC in sides or Boundary.DIRICHLET not in sides:
             raise WrongSettings(
-                f"learned fluxes need a box with a dirichlet side and no periodic one, got {', '.join(words)}: "
-                "take another network, FNO for periodic problems"
+                "learned fluxes need a box with a dirichlet side and no periodic one, got "
+                f"{', '.join(words)}: take another network, FNO for periodic problems"
             )
 
 
@@ -125,6 +125,7 @@ class LearnedFluxes(NeuralOperator):
         ends, sources = torch.zeros_like(a), torch.zeros_like(a)[:, None]
         for axis in range(self.dim):
             correct = self.corrections[0 if self.config.shared else axis]
+            assert isinstance(correct, _Corrections)
             along = a.movedim(axis + 1, 1)
             face, end, source = (t.movedim(2, axis + 2) for t in correct(x.movedim(axis + 2, 2)))
             before, behind = along[:, :-1], along[:, 1:]

@@ -74,7 +74,7 @@ class Normaliser(nn.Module):
     @classmethod
     def from_data(
         cls,
-        data: Tensor | Pairs,
+        data: Tensor | tuple[Tensor, Tensor] | Pairs,
         mode: Mode = "channel",
         *,
         part: Literal["x", "y"] = "x",
@@ -153,7 +153,7 @@ def normalisers(
     return Normaliser.from_data(data, x, part="x"), Normaliser.from_data(data, y, part="y")
 
 
-def _fields(data: Tensor | Pairs, part: Literal["x", "y"]) -> Iterable[Tensor]:
+def _fields(data: Tensor | tuple[Tensor, Tensor] | Pairs, part: Literal["x", "y"]) -> Iterable[Tensor]:
     """Yield blocks of fields, (N, C, *space)."""
     if isinstance(data, Tensor):
         return [data]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg.lapack import dpbtrf, dpbtrs
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
 def solve_fluxes(sources: Tensor, faces: Sequence[Tensor], ends: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def solve_fluxes(sources: Tensor, faces: Sequence[Tensor], ends: Tensor) -> Tens
     >>> solve_fluxes(one[:, None], [one[:, :2]], torch.tensor([[2.0, 0.0, 2.0]]))  # both ends held at zero
     tensor([[[0.7500, 1.2500, 0.7500]]])
     """
-    return _Solve.apply(sources, ends, *faces)  # type: ignore[no-any-return]
+    return _Solve.apply(sources, ends, *faces)
 
 
 class _Solve(torch.autograd.Function):
@@ -69,9 +69,11 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx | Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, ...]:
         (u,) = ctx.saved_tensors
-        given = _host(grads[0]).reshape(len(u), u.shape[1], -1)
+        given = _host(grad_outputs[0]).reshape(len(u), u.shape[1], -1)
         found = np.full(given.shape, np.nan)
         for i, factor in enumerate(ctx.factors):
             if factor is not None:

@@ -228,6 +228,7 @@ SETTINGS = {
     "multipole": {"width": 4, "kernel": (4,), "nodes": (16,), "radii": (0.3, 0.5)},
     "pod-regression": {"size": (8, 8), "rank_in": 3, "rank_out": 2},
     "low-rank": {"width": 4, "kernel": (4,)},
+    "learned-fluxes": {"width": 4},
     "patched": {
         "patches": (2, 2),
         "network": "fno",

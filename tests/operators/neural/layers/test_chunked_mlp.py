@@ -101,6 +101,7 @@ def test_where_plain_operations_are_needed():
     x = torch.ones(2)
     assert fusible(x)
     assert fusible(x, None)
+    assert not fusible(x.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not fusible(x)
     seen = []
