@@ -333,8 +333,9 @@ def neuraloperator_fno(pairs: Pair) -> nn.Module:
 
 def same_start(pairs: Pair) -> nn.Module:
     """Return our FNO with the weights that neuraloperator's starts with."""
+    peer = neuraloperator_fno(pairs)  # drawn first, as where it is trained itself
     ours = FNO(TWIN)
-    put_weights(neuraloperator_fno(pairs), ours)
+    put_weights(peer, ours)
     return ours
 
 
