@@ -24,6 +24,7 @@ Seconds are not deterministic, so neither are the decisions in moving-contrast. 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property, partial
 from time import perf_counter
@@ -60,7 +61,7 @@ def thinned(curve: np.ndarray) -> list[float]:
     return curve[np.linspace(0, len(curve) - 1, 100).astype(int)].tolist()
 
 
-class Relaxed:
+class Relaxed(ABC):
     """A sequence that is solved in one compiled loop, with omega chosen before each solve."""
 
     dtype = "float64"
@@ -68,13 +69,13 @@ class Relaxed:
     interval: tuple[float, float]
     bins: int
 
+    @abstractmethod
     def roll(self, kernels: Kernels, memory: np.ndarray, uniforms: np.ndarray, omegas: np.ndarray) -> Any:
         """Solve all systems; return the last state, arms, steps, and the largest residual that was seen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self) -> np.ndarray:
         """Return the steps of all arms in each solve, (SOLVES, 20)."""
-        raise NotImplementedError
 
     @cached_property
     def steps_of_all(self) -> np.ndarray:
