@@ -33,8 +33,8 @@ def shown(browser, page, folder):
 def test_the_browser_draws_every_plot_without_an_error(page, chromium, tmp_path):
     dom = shown(chromium, page, tmp_path / "profile")
     assert re.search(r'<html[^>]*data-errors="0"', dom)
-    assert re.search(r'<html[^>]*data-rendered="3"', dom)
-    for name in ("plot-speed", "plot-work", "plot-growth"):
+    assert re.search(r'<html[^>]*data-rendered="4"', dom)
+    for name in ("plot-speed", "plot-work", "plot-growth", "plot-regret"):
         plot = dom[dom.index(f'id="{name}"') :].split("</figure>")[0]
         assert plot.count('class="trace scatter') >= 3, name
     assert dom.count('aria-pressed="true"') == 4  # a chip for each method of the first problem
@@ -108,6 +108,24 @@ def test_sizes_of_one_problem_make_one_curve_where_there_are_errors(records):
     assert len(curve["x"]) == 3
     learned = next(t for t in view["speed"]["traces"] if t["key"] == "solvus/FNO")
     assert learned["line"]["dash"] == "dash"
+
+
+def test_regret_is_drawn_where_records_hold_it(record):
+    curve = [0.0, 4.0, 5.0]
+    learner = record("chebcb", "solvus", 1.0, kind="learned", extra={"regret": curve})
+    (group,) = group_records([learner, record("fixed-1", "solvus", 2.0)])
+    (view,) = group_figures(group)["views"]
+    (trace,) = view["regret"]["traces"]
+    assert trace["key"] == "solvus/chebcb"
+    assert trace["x"] == [0.0, 50.0, 100.0]
+    assert trace["y"] == curve
+    assert "<b>chebcb</b>" in trace["text"][0]
+
+
+def test_no_tolerance_is_named_where_nothing_is_solved_to_one(records):
+    darcy = next(g for g in group_records(records) if g.problem == "darcy")
+    assert ">tolerance<" not in measurement_table(darcy)
+    assert ">tolerance<" in measurement_table(group_records(records)[0])
 
 
 def test_the_guide_is_proportional_to_the_unknowns(records):

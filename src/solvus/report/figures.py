@@ -16,7 +16,7 @@ Axis = Callable[[Record], float | None]
 
 
 def group_figures(group: Group) -> dict[str, Any]:
-    """Return the figures of a group: accuracy versus speed and work-precision per size, time versus size."""
+    """Return the figures: accuracy versus speed, work-precision and regret per size, time versus size."""
     views: list[dict[str, Any]] = []
     if group.ladder:
         views.append({"label": "all sizes", **_views(group, group.records)})
@@ -52,7 +52,7 @@ def _views(group: Group, records: Sequence[Record]) -> dict[str, Any]:
         "seconds": _figure(group, records, asked, lambda r: r.total_s, x_title, "seconds, set-up + solve"),
         "steps": _figure(group, records, asked, lambda r: r.steps or None, x_title, "steps"),
     }
-    return {"speed": speed, "work": work, "several": several}
+    return {"speed": speed, "work": work, "several": several, "regret": _regret(group, records)}
 
 
 def _figure(
@@ -97,6 +97,31 @@ def _figure(
                 "failed": True,
             })  # fmt: skip
     return {"traces": traces, "x_title": x_title, "y_title": y_title}
+
+
+def _regret(group: Group, records: Sequence[Record]) -> dict[str, Any]:
+    """Return the curves of `extra["regret"]`, cost so far above that of the best choices, evenly spaced."""
+    traces: list[dict[str, Any]] = []
+    marks = symbols(group)
+    for r in sorted(records, key=lambda r: group.methods.index((r.package, r.method))):
+        curve = r.extra.get("regret")
+        if not r.ok or not isinstance(curve, list) or len(curve) < 2:
+            continue
+        share = [100 * i / (len(curve) - 1) for i in range(len(curve))]
+        name = f"<b>{escape(r.method)}</b>, {escape(r.problem)} {r.size}"
+        traces.append({
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": escape(f"{r.method} ({r.package})"),
+            "key": _key(r.package, r.method),
+            "class": colour_class(r.package),
+            "x": share,
+            "y": curve,
+            "text": [f"{name}<br>{y:,.4g} above the best choices" for y in curve],
+            "marker": {"symbol": marks[r.package, r.method], "maxdisplayed": 10},
+            "line": {"dash": "dash" if r.kind == "learned" else "solid"},
+        })  # fmt: skip
+    return {"traces": traces, "x_title": "percent of the sequence", "y_title": "regret"}
 
 
 def _front(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -30,7 +30,13 @@
     return { tickvals, ticktext };
   }
 
+  function linear(title) {
+    return { type: "linear", title: { text: title, font: { size: 12.5, color: css("--soft") }, standoff: 8 }, rangemode: "tozero",
+      gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false, automargin: true, tickfont: { size: 11.5, color: css("--soft") } };
+  }
+
   function axis(title, values) {
+    if (title === "regret" || title.startsWith("percent")) return linear(title);
     const base = { type: "log", title: { text: title, font: { size: 12.5, color: css("--soft") }, standoff: 8 },
       gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false, automargin: true,
       tickfont: { size: 11.5, color: css("--soft") }, minor: { showgrid: false } };
@@ -52,8 +58,9 @@
   }
 
   /* Names at the right-hand ends of the curves, moved apart where they would overlap. */
-  function endLabels(traces, range, height) {
-    const ends = traces.filter((t) => t.key && !t.failed).map((t) => ({ trace: t, y: Math.log10(t.y.at(-1)), x: t.x.at(-1) }));
+  function endLabels(traces, range, height, log) {
+    const place = (y) => (log ? Math.log10(y) : y);
+    const ends = traces.filter((t) => t.key && !t.failed).map((t) => ({ trace: t, y: place(t.y.at(-1)), x: t.x.at(-1) }));
     const last = Math.max(...ends.map((e) => e.x));
     const labels = ends.filter((e) => e.x === last).sort((a, b) => a.y - b.y);
     const gap = (range[1] - range[0]) * 14 / height;
@@ -70,8 +77,10 @@
   function draw(id, figure) {
     const shown = figure.traces.filter((t) => !state.hidden.has(t.key));
     const values = (side) => shown.filter((t) => t.key).flatMap((t) => t[side]);
-    const wide = id === "plot-growth" && !narrow() && values("y").length;
-    const range = wide ? [Math.log10(Math.min(...values("y"))) - .2, Math.log10(Math.max(...values("y"))) + .1] : null;
+    const log = id !== "plot-regret";
+    const wide = ["plot-growth", "plot-regret"].includes(id) && !narrow() && values("y").length;
+    const top = wide ? Math.max(...values("y")) : 0;
+    const range = !wide ? null : log ? [Math.log10(Math.min(...values("y"))) - .2, Math.log10(top) + .1] : [Math.min(0, ...values("y")), 1.05 * top];
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
       font: { family: css("--sans"), color: css("--ink") }, margin: { l: 8, r: 14, t: narrow() ? 8 : 30, b: 8 },
@@ -80,7 +89,7 @@
     };
     if (wide) {
       layout.yaxis.range = range;
-      layout.annotations = endLabels(shown, range, byId(id).clientHeight - 80);
+      layout.annotations = endLabels(shown, range, byId(id).clientHeight - 80, log);
       layout.margin.r = 20 + 6.6 * Math.max(0, ...layout.annotations.map((a) => a.text.length));
     }
     if (figure.x_title.startsWith("tolerance") || figure.x_title.endsWith("reached")) layout.xaxis.autorange = "reversed";
@@ -98,9 +107,11 @@
     byId("figure-speed").classList.toggle("alone", byId("figure-work").hidden);
     const grows = group.growth.traces.some((t) => t.guide);
     byId("figure-growth").hidden = !grows;
+    byId("figure-regret").hidden = !view.regret.traces.length;
     const plots = [draw("plot-speed", view.speed)];
     if (!byId("figure-work").hidden) plots.push(draw("plot-work", work));
     if (grows) plots.push(draw("plot-growth", group.growth));
+    if (view.regret.traces.length) plots.push(draw("plot-regret", view.regret));
     Promise.all(plots).then(() => { root.dataset.rendered = plots.length; });
   }
 

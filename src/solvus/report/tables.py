@@ -27,11 +27,12 @@ _HEADS = (
 def measurement_table(group: Group) -> str:
     """Return a sortable table of a group's records; failures carry their reason."""
     errors = any(r.error is not None for r in group.records)
-    heads = (*_HEADS, *(["error"] * errors), "outcome")
+    solved = any(r.residual is not None for r in group.records)  # to a tolerance
+    heads = (*(h for h in _HEADS if solved or h != "tolerance"), *(["error"] * errors), "outcome")
     head = "".join(f'<th aria-sort="none"><button type="button">{h}</button></th>' for h in heads)
     best = _fastest(group.records)
     ordered = sorted(group.records, key=lambda r: (-r.size, r.rtol or 0.0, not r.ok, r.total_s or 0.0))
-    rows = "".join(_row(r, errors, id(r) in best) for r in ordered)
+    rows = "".join(_row(r, solved, errors, id(r) in best) for r in ordered)
     table = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
 
@@ -46,7 +47,7 @@ def _fastest(records: Sequence[Record]) -> set[int]:
     return {id(r) for r in best.values()}
 
 
-def _row(r: Record, errors: bool, best: bool) -> str:
+def _row(r: Record, solved: bool, errors: bool, best: bool) -> str:
     numbers = [
         (r.setup_s, seconds(r.setup_s)),
         (r.solve_s, seconds(r.solve_s)),
@@ -54,7 +55,8 @@ def _row(r: Record, errors: bool, best: bool) -> str:
     ]
     numbers += [(r.spread, seconds(r.spread)), (r.steps, "" if r.steps is None else str(r.steps))]
     numbers += [(r.residual, _scientific(r.residual))] + [(r.error, _scientific(r.error))] * errors
-    cells = _cell(r.size, str(r.size)) + _cell(r.rtol, "" if r.rtol is None else f"{r.rtol:.0e}")
+    cells = _cell(r.size, str(r.size))
+    cells += _cell(r.rtol, "" if r.rtol is None else f"{r.rtol:.0e}") * solved
     name = escape(r.method) + (
         ' <abbr title="learned: needs data and training">L</abbr>' * (r.kind == "learned")
     )
