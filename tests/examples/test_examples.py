@@ -27,6 +27,7 @@ CASES = {
     "with_scipy": (lambda main: main(63), lambda count: count <= 15),
     "train_dcdm": (lambda main: main(tempfile.mkdtemp(), {8: (3, 1e-3)}), lambda v: 0 < v["dcdm"] < 2),
     "train_vcycle": (lambda main: main(), lambda ratio: 0.5 < ratio < 1.5),
+    "choose_while_solving": (lambda main: main(15, 40), lambda tuner: sum(tuner.plays.values()) == 40),
     "own_solver": (lambda main: main(31), lambda r: r.status.name == "CONVERGED" and 100 < r.steps < 400),
 }
 
