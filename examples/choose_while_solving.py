@@ -1,7 +1,7 @@
 """Let a tuner find out which preconditioner a sequence of systems wants, while they are solved.
 
-Inclusions that conduct a thousand times better move through a square; the time step grows from 1e-8 to 1e-2 and back,
-so that cheap preconditioners win at one time and multigrid at another. The cost is seconds, set-up included.
+Inclusions that conduct a thousand times better move through a square; the time step grows from 1e-8 to 1e-2
+and back, so that cheap preconditioners win at one time and multigrid at another. Cost: seconds with set-up.
 Run: python examples/choose_while_solving.py
 """
 

@@ -136,6 +136,10 @@ class Solver(ABC):
             return self
         return replace(self, preconditioner=_Kept(preconditioner))
 
+    def notes(self) -> dict[str, Any]:
+        """Return what to add to the stats of the result; asked of what `keeping` returned, after the solve."""
+        return {}
+
 
 class _Kept:
     """A preconditioner that remembers the last operator and what was built for it."""

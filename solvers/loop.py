@@ -89,7 +89,7 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
         relative_residual=relative,
         converged=converged,
         sample_steps=torch.where(samples.done, samples.steps, max(steps, 0)),
-        stats={"setup_s": ready - begin, "solve_s": solved - ready},
+        stats={"setup_s": ready - begin, "solve_s": solved - ready, **solver.notes()},
         reason="" if status is Status.CONVERGED else reason,
     )
 

@@ -86,6 +86,10 @@ class Guarded(Solver):
         """Return the guard of a method that keeps its set-up."""
         return Guarded(self.solver.keeping())
 
+    def notes(self) -> dict[str, Any]:
+        """Return the notes of the method."""
+        return self.solver.notes()
+
 
 @final
 class Counted:

@@ -90,6 +90,10 @@ class Chain(Solver):
         first = self.first if isinstance(self.first, _Optional) else _Optional(self.first.keeping())
         return replace(self, first=first, second=self.second.keeping())
 
+    def notes(self) -> dict[str, Any]:
+        """Return the notes of both."""
+        return {**self.first.notes(), **self.second.notes()}
+
 
 @final
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class _Optional(Solver):
         except NotSupported:
             return
         yield from self.solver.iterate(problem, x)
+
+    def notes(self) -> dict[str, Any]:
+        return self.solver.notes()
 
 
 def _name(solver: Solver) -> str:

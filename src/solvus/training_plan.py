@@ -116,11 +116,25 @@ def read_settings(kind: type[NeuralOperator], words: Mapping[str, str]) -> dict[
     >>> read_settings(FNO, {"width": "8", "modes": "4,4", "norm": "batch"})
     {'width': 8, 'modes': (4, 4), 'norm': 'batch'}
     """
-    hints = typing.get_type_hints(kind.Config)
-    fields = {f.name for f in dataclasses.fields(kind.Config)}
+    return read_fields(kind.__name__, kind.Config, words)
+
+
+def read_fields(owner: str, config: type, words: Mapping[str, str]) -> dict[str, Any]:
+    """Return fields of a dataclass from words, by their types.
+
+    Args:
+        owner: what has these settings, for the message.
+        config: the dataclass.
+        words: texts by name.
+
+    Raises:
+        WrongSettings: an unknown name, or a value that is none of its type.
+    """
+    hints = typing.get_type_hints(config)
+    fields = {f.name for f in dataclasses.fields(config)}
     if unknown := sorted(set(words) - fields):
         raise WrongSettings(
-            f"{kind.__name__} has no setting {', '.join(unknown)}: it has {', '.join(sorted(fields))}"
+            f"{owner} has no setting {', '.join(unknown)}: it has {', '.join(sorted(fields)) or 'none'}"
         )
     return {name: _value(name, text, hints[name]) for name, text in words.items()}
 

@@ -10,6 +10,7 @@ from .network import DirectionNetwork, cell_image
 from .obstacles import random_obstacles
 from .shipped import shipped
 from .solver import ConjugateDirections
+from .symmetric_network import SymmetricConfig, SymmetricMultilevelNetwork
 from .train import train_directions
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "ResidualNorm",
     "Residuals",
     "RitzModes",
+    "SymmetricConfig",
+    "SymmetricMultilevelNetwork",
     "cell_image",
     "learned_directions",
     "random_obstacles",

@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ....operators.linear.base import LinearOperator
+from ....operators.linear.base import SPD, LinearOperator
 from ....operators.linear.diffusion import Diffusion
 from ....operators.linear.errors import MixedDevices, NotSupported
+from ....operators.linear.queries import diagonal
 from ...krylov.vectors import norm
 from ...preconditioners.base import Preconditioner
 from ...preconditioners.inverse import Inverse
@@ -18,20 +19,22 @@ from .network import FLUID, DirectionNetwork, cell_image
 
 
 def learned_directions(network: DirectionNetwork) -> Preconditioner:
-    """Take directions from a network: for `ConjugateDirections` and `FlexibleCG`.
+    """Take directions from a network: for `ConjugateDirections` and `FlexibleCG`, symmetric ones for `CG` too.
 
         f(r) = ||r|| P G^T net(G P r / ||r||)
 
     G puts a vector on the box and leaves out cells outside of the mask, P projects off the null space (means
     over floating parts). The network works in its own type, float32, whatever that of A; f keeps the scale of
-    r. What depends on the cells alone is computed once.
+    r. What depends on the cells alone is computed once. A network that is symmetric positive definite, such as
+    `SymmetricMultilevelNetwork`, makes f so: it is tagged SPD, and outside of the mask it divides by the
+    diagonal of A, so that CG solves for those unknowns as well.
 
     Args:
-        network: a `DCDMNetwork` or `MultilevelNetwork`, on the device of A.
+        network: any `DirectionNetwork`, on the device of A.
 
     Raises:
         NotSupported: on use, for an operator that is not a `Diffusion` on a box in three dimensions with
-            Dirichlet or Neumann faces; by methods that need a symmetric preconditioner.
+            Dirichlet or Neumann faces; by methods that need a symmetric preconditioner, for other networks.
         MixedDevices: on use, for a network on another device than A.
 
     >>> from solvus.meshes import Grid
@@ -47,7 +50,7 @@ def learned_directions(network: DirectionNetwork) -> Preconditioner:
 
 @final
 class NetworkDirections(Inverse):
-    """The map that `learned_directions` builds: neither linear nor symmetric in general."""
+    """The map that `learned_directions` builds: linear and SPD if the network is."""
 
     def __init__(self, A: LinearOperator, *, network: DirectionNetwork) -> None:
         if not isinstance(A, Diffusion):
@@ -61,10 +64,13 @@ class NetworkDirections(Inverse):
                 f"the network is on {weights.device}, the operator on {A.device}: move it with "
                 f"network.to({str(A.device)!r})"
             )
-        super().__init__(A)
+        super().__init__(A, SPD if network.symmetric else frozenset())
         image = cell_image(A.grid).to(weights)
         self.network, self.kind, self.box = network, weights.dtype, A.grid.shape
         self.fluid = image[0, FLUID, 1:-1, 1:-1, 1:-1].reshape(-1)  # (n,)
+        self.outside = None  # 1 / a_ii of unknowns outside of the mask, where f is to be definite
+        if network.symmetric and not bool(self.fluid.all()):
+            self.outside = (1 - self.fluid.to(A.dtype)) / diagonal(A).detach()
         with torch.no_grad():
             self.prepared = network.prepared(image)
 
@@ -75,9 +81,13 @@ class NetworkDirections(Inverse):
         with torch.no_grad():
             q = self.network.on_box(unit.reshape(-1, 1, *self.box), self.prepared)
         out.copy_(torch.where(self.fluid > 0, q.reshape(x.shape), 0.0)).mul_(size)
+        if self.outside is not None:
+            out.addcmul_(self.outside, x)
 
     def transpose(self) -> LinearOperator:
-        """Refuse: the map is not linear."""
+        """Return f itself where it is symmetric; refuse for other networks."""
+        if self.symmetric:
+            return self
         raise NotSupported(
             "the directions of a network have no transpose and no gradient: differentiate through `solve`, "
             "which uses the adjoint system"

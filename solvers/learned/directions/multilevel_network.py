@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .kernel_fields import kernel_fields
 from .network import DirectionNetwork, with_ring, without_ring
-
-_OFFSETS = [(i, j, k) for i in range(3) for j in range(3) for k in range(3)]
-_CENTRE = 13
+from .stencils import CENTRE, smooth
 
 
 @final
@@ -98,7 +97,7 @@ class MultilevelNetwork(DirectionNetwork):
             assert conv.bias is not None
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
-            conv.bias.data[_CENTRE if len(conv.bias) == 27 else 0] = 1.0
+            conv.bias.data[CENTRE if len(conv.bias) == 27 else 0] = 1.0
         for conv in [*self.keep, self.bottom]:
             conv.bias.data /= 6  # type: ignore[union-attr, operator]
         for conv in self.add:
@@ -108,13 +107,12 @@ class MultilevelNetwork(DirectionNetwork):
         """Return the stencils and fields that belong to an image."""
         pre, post, keep, add = [], [], [], []
         for level in range(len(self.pre)):
-            pre.append(self.pre[level](image))
-            post.append(self.post[level](image))
-            keep.append(self.keep[level](image))
-            add.append(self.add[level](image))
+            parts = (self.pre[level], self.post[level], self.keep[level], self.add[level])
+            for fields, field in zip((pre, post, keep, add), kernel_fields(parts, image), strict=True):
+                fields.append(field)
             inside, faces = without_ring(image)
             image = with_ring(functional.avg_pool3d(inside, 2), faces)
-        return Kernels(pre, post, self.bottom(image), keep, add)
+        return Kernels(pre, post, *kernel_fields([self.bottom], image), keep, add)
 
     def propose(self, r: Tensor, prepared: Any) -> Tensor:
         """Return directions (B, 1, X, Y, Z)."""
@@ -129,12 +127,3 @@ class MultilevelNetwork(DirectionNetwork):
             x = kernels.keep[level] * fine[level] + kernels.add[level] * smooth(kernels.post[level], up)
         return x
 
-
-def smooth(stencil: Tensor, x: Tensor) -> Tensor:
-    """Return y[c] = sum_t K[t, c] x[c + t], K (B or 1, 27, *box), x (B, 1, *box), zero beyond the box."""
-    nx, ny, nz = x.shape[2:]
-    padded = functional.pad(x, (1,) * 6)
-    y = torch.zeros_like(x)
-    for tap, (i, j, k) in enumerate(_OFFSETS):
-        y = torch.addcmul(y, stencil[:, tap : tap + 1], padded[..., i : i + nx, j : j + ny, k : k + nz])
-    return y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import sqrt
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ class DirectionNetwork(LearnedPart):
 
     Attributes:
         multiple: box sizes that it works on are multiples of this; others are padded with wall, and cropped.
+        symmetric: whether it is linear, symmetric and positive definite for all weights.
     """
 
     multiple: int
+    symmetric: ClassVar[bool] = False
 
     def prepare(self, image: Tensor) -> Any:
         """Return what depends on the cells alone, to be used for all residuals of a system.

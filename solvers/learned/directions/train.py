@@ -13,8 +13,8 @@ from ...training.outcome import Trained
 from ...training.settings import Training
 from ...training.validation import Validation
 from .box_modes import Residuals
+from .dcdm_network import DCDMNetwork
 from .losses import LineSearchResidual, ResidualNorm
-from .multilevel_network import MultilevelNetwork
 from .network import DirectionNetwork
 
 
@@ -31,7 +31,7 @@ def train_directions(
 ) -> Trained:
     """Train a network in place by `fit`, and save it with a card in the folder `network` of `out`.
 
-    The loss is `LineSearchResidual` for a `DCDMNetwork` and `ResidualNorm` for a `MultilevelNetwork`. The
+    The loss is `LineSearchResidual` for a `DCDMNetwork` and `ResidualNorm` for the others. The
     validation value is the same loss on draws of another seed (or on other obstacles).
 
     Args:
@@ -51,7 +51,7 @@ def train_directions(
     Raises:
         Diverged, FolderInUse, OtherTraining, BrokenCheckpoint: as `fit`.
     """
-    loss: Loss = ResidualNorm() if isinstance(network, MultilevelNetwork) else LineSearchResidual()
+    loss: Loss = LineSearchResidual() if isinstance(network, DCDMNetwork) else ResidualNorm()
     watch = None if valid is None else Validation(valid, {"valid": loss})
     trained = fit(network, data, loss, settings, valid=watch, out=out, resume=resume, callbacks=callbacks)
     last = trained.history[-1] if trained.history else {}

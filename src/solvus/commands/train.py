@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -11,19 +11,18 @@ from typing import Annotated, Any, final
 
 import torch
 import typer
+from click.core import ParameterSource
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..datasets.loading.load import FieldDataset
-from ..meshes.whole import write_whole
-from ..operators.neural.architectures import ARCHITECTURES, architecture
+from ..operators.neural.architectures import ARCHITECTURES, UnknownName, architecture
 from ..operators.neural.base import NeuralOperator, parameter_count
 from ..operators.neural.pod_regression import PODRegression
-from ..solvers.training.checkpoint import OtherTraining
+from ..part_plans import OWN_OPTIONS, PARTS
 from ..solvers.training.fit import fit
-from ..solvers.training.logs import Callback, Moment, Progress
 from ..solvers.training.outcome import Trained
 from ..solvers.training.settings import Training
 from ..solvers.training.surrogate import Surrogate
@@ -47,11 +46,13 @@ from ..training_plan import (
     words_of,
 )
 from .console import plain_errors, plain_warnings
+from .progress import duration, progress, rows_of
+from .run_folder import keep_plan
 from .settings import command
+from .train_part import STOPPED, Wish, part_settings_table, parts_table, refuse_options, train_part
 
-STOPPED = 130  # what a shell reports after Ctrl-C
-PLAN = "plan.json"  # what was asked for, so that another request does not go on with this training
-LINES = 10  # of progress, where there is no terminal
+GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+PART_FIELDS = ("network", "out", "set_", *OWN_OPTIONS, "seconds", "seed", "device", "resume")
 
 
 @final
@@ -59,17 +60,29 @@ LINES = 10  # of progress, where there is no terminal
 class Settings:
     """The options of the command."""
 
-    network: Annotated[str | None, typer.Argument(help=f"One of {', '.join(ARCHITECTURES)}.")] = None
-    data: Annotated[Path | None, typer.Argument(help="Folder that `generate` wrote, or a file of data.")] = (
-        None
-    )
+    context: typer.Context
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"A network, one of {', '.join(ARCHITECTURES)}; or a part of a linear solver, one of "
+            f"{', '.join(PARTS)}."
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Folder that `generate` wrote, or a file of data; parts of solvers take none."),
+    ] = None
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: the network's name.")] = None
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the network, KEY=VALUE; repeat it.")
+        list[str] | None, typer.Option("--set", help="A setting, KEY=VALUE; repeat it. --list shows them.")
     ] = None
     epochs: Annotated[int, typer.Option(help="Passes over the data.", min=1)] = 100
-    batch: Annotated[int, typer.Option(help="Samples of a step.", min=1)] = 20
-    learning_rate: Annotated[float, typer.Option(help="The highest one.")] = 1e-3
+    steps: Annotated[int | None, typer.Option(help="Parts: steps of the optimiser in all.", min=1)] = None
+    size: Annotated[str | None, typer.Option(help="Parts: points per axis of the systems, N,...")] = None
+    batch: Annotated[int, typer.Option(help="Samples of a step; parts have their own default.", min=1)] = 20
+    learning_rate: Annotated[float, typer.Option(help="The highest one; parts have their own default.")] = (
+        1e-3
+    )
     schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "one-cycle"
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "relative-l2"
     optimiser: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw"
@@ -90,28 +103,83 @@ class Settings:
     window_out: Annotated[int, typer.Option(help="Trajectories: frames asked for.", min=1)] = 1
     inputs: Annotated[str, typer.Option(help="Fields that go in, NAME,...; default: by role.")] = ""
     outputs: Annotated[str, typer.Option(help="Fields asked for, NAME,...; default: by role.")] = ""
-    list_: Annotated[bool, typer.Option("--list", help="Print the networks, or the settings of one.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Only go on: there must be a run in --out.")] = (
+        False
+    )
+    list_: Annotated[
+        bool, typer.Option("--list", help="Print networks and parts, or the settings of one.")
+    ] = False
+
+    def named(self) -> dict[str, str]:
+        """Return the options that the command line has, by field, as they are written."""
+        source = self.context.get_parameter_source
+        set_there = [f.name for f in dataclasses.fields(self)[1:] if source(f.name) in GIVEN]
+        return {name: f"--{name.strip('_').replace('_', '-')}" for name in set_there}
 
 
 def train_network(given: Settings) -> None:
-    """Train a network on a dataset; the same command again goes on where it was stopped.
+    """Train a network on a dataset, or a learned part of a linear solver, which needs none.
 
-    Settings of the network that are not given follow the data. The validation split chooses the best epoch;
-    the test split is not looked at. Ends with code 2 on bad input.
+    The same command again goes on where it was stopped. Settings of a network that are not given follow the
+    data; the validation split chooses the best epoch; the test split is not looked at. Ends with code 2 on
+    bad input.
     """
     console = Console(highlight=False)
     with plain_errors():
-        if given.list_ or given.network is None:
-            console.print(_networks() if given.network is None else _settings(given.network))
+        name = given.network
+        if name is None:
+            console.print(_networks(), parts_table(), sep="")
             return
-        if given.data is None:
-            raise ValueError("name the data: a folder that `solvus generate` wrote, or a file")
-        out = given.out or Path(given.network)
+        if name not in ARCHITECTURES and name not in PARTS:
+            raise UnknownName(
+                f"there is no network {name!r}, and no part of a solver: networks are "
+                f"{', '.join(ARCHITECTURES)}; parts are {', '.join(PARTS)}"
+            )
+        if given.list_:
+            console.print(part_settings_table(name) if name in PARTS else _settings(name))
+            return
+        out = given.out or Path(name)
         with plain_warnings():
-            _train(console, given, given.network, given.data, out)
+            if name in PARTS:
+                train_part(console, _wish(given, name, out))
+            else:
+                _train(console, given, name, _data(given, name), out)
 
 
 train = command(train_network, Settings)
+
+
+def _wish(given: Settings, name: str, out: Path) -> Wish:
+    """Return what is wanted of a part.
+
+    Raises:
+        ValueError: a dataset, or an option that only networks have.
+    """
+    if given.data is not None:
+        raise ValueError(f"{name} draws its training data itself: leave out {given.data}")
+    named = given.named()
+    refuse_options(name, [option for field, option in named.items() if field not in PART_FIELDS])
+    options = {field: getattr(given, field) for field in OWN_OPTIONS if field in named}
+    return Wish(name, out, given.set_ or [], options, given.seconds, given.seed, given.device, given.resume)
+
+
+def _data(given: Settings, name: str) -> Path:
+    """Return where the data of a network are.
+
+    Raises:
+        ValueError: nowhere, or an option that only parts have.
+    """
+    if given.steps is not None:
+        raise ValueError(f"{name} passes over a dataset: give --epochs in place of --steps")
+    if given.size is not None:
+        raise ValueError(f"{name} takes the grid of its data: leave out --size; --stride keeps fewer points")
+    if given.data is None:
+        raise ValueError("name the data: a folder that `solvus generate` wrote, or a file")
+    if str(given.data) in PARTS and not given.data.exists():
+        raise ValueError(
+            f"{given.data} is a part of a solver and no data: `solvus train {given.data}` trains it"
+        )
+    return given.data
 
 
 def _train(console: Console, given: Settings, name: str, path: Path, out: Path) -> None:
@@ -124,7 +192,7 @@ def _train(console: Console, given: Settings, name: str, path: Path, out: Path) 
     data, valid = train_and_valid(path, pairing, given.samples)
     model = _model(given, name, words, pairing, data, valid)
     loss = loss_named(given.loss, model.signature)
-    _keep_plan(out, name, model)
+    keep_plan(out, _plan(name, model), resume=given.resume)
     console.print(_opening(name, model, data, valid))
     if not is_trained(model):
         measured = evaluate(model, valid)
@@ -132,7 +200,6 @@ def _train(console: Console, given: Settings, name: str, path: Path, out: Path) 
         console.print(f"computed, nothing to train: error on validation {measured['valid']:.3e}")
     else:
         resume = (out / "settings.json").exists()
-        show: Callback = Progress(console) if console.is_terminal else _Lines(console)
         try:
             result = fit(
                 model.to(device),
@@ -142,7 +209,7 @@ def _train(console: Console, given: Settings, name: str, path: Path, out: Path) 
                 valid=Validation(valid),
                 out=out,
                 resume=resume,
-                callbacks=[show],
+                callbacks=[progress(console)],
             )
         except KeyboardInterrupt:
             console.print(f"stopped: the same command goes on from the last checkpoint in {escape(str(out))}")
@@ -190,63 +257,17 @@ def _model(
     return make_surrogate(net, data, given.normalise, meta)  # pyright: ignore[reportArgumentType]
 
 
-def _keep_plan(out: Path, name: str, model: Surrogate) -> None:
-    """Write what is trained on what, or hold it against what the folder has.
-
-    Raises:
-        OtherTraining: the folder holds a run of another network, other settings or other data.
-    """
+def _plan(name: str, model: Surrogate) -> dict[str, Any]:
+    """Return what is trained on what."""
     ends = b"".join(t.cpu().numpy().tobytes() for end in (model.encode, model.decode) for t in end.buffers())
     net: Any = model.net
-    plan = {
+    return {
         "network": name,
         "settings": net.settings(),
         "data": model.meta["data"]["name"],
         "pairing": model.meta["pairing"],
         "normalisers": sha256(ends).hexdigest(),
     }
-    plan = json.loads(json.dumps(plan))
-    file = out / PLAN
-    if file.exists():
-        found = json.loads(file.read_text())
-        if differing := [key for key in plan if found.get(key) != plan[key]]:
-            raise OtherTraining(
-                f"{out} holds another run, other in {', '.join(differing)}: choose another --out"
-            )
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(f"{out} holds other files: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(file, (json.dumps(plan, indent=2) + "\n").encode())
-
-
-@final
-class _Lines(Callback):
-    """Print a line of progress now and then."""
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._shown = console, 0
-
-    def on_start(self, moment: Moment) -> None:
-        done = len(moment.history)
-        self._shown = LINES * done // moment.epochs
-        if done:
-            self._console.print(f"{done} of {moment.epochs} epochs are done: going on")
-
-    def on_epoch(self, moment: Moment) -> None:
-        share = LINES * moment.epoch // moment.epochs
-        if share > self._shown:
-            self._shown, row = share, moment.history[-1]
-            self._console.print(
-                f"epoch {moment.epoch} of {moment.epochs}, train {row['train']:.3e}, "
-                f"valid {row['valid']:.3e}, {moment.rate:.3g} samples/s, {_duration(moment.left)} left",
-                soft_wrap=True,
-            )
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def _opening(name: str, model: Surrogate, data: FieldDataset, valid: FieldDataset) -> Table:
@@ -256,23 +277,16 @@ def _opening(name: str, model: Surrogate, data: FieldDataset, valid: FieldDatase
         ("network", f"{name}, {parameter_count(model)} parameters"),
         ("maps", f"{', '.join(data.inputs)} to {', '.join(data.outputs)}"),
     ]
-    return _grid(rows)
+    return rows_of(rows)
 
 
 def _ending(result: Trained) -> Table:
     best = "" if result.best is None else f"{result.best:.3e} at epoch {result.best_epoch}"
     rows = [
-        ("ended", f"{result.outcome.name} after {result.epochs} epochs, {_duration(result.seconds)}"),
+        ("ended", f"{result.outcome.name} after {result.epochs} epochs, {duration(result.seconds)}"),
         ("best validation", best),
     ]
-    return _grid(rows)
-
-
-def _grid(rows: list[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 3))
-    for name, text in rows:
-        table.add_row(f"[dim]{name}[/]", escape(text))
-    return table
+    return rows_of(rows)
 
 
 def _networks() -> Table:

@@ -23,6 +23,8 @@ from solvus.solvers.learned.directions import (
     MultilevelNetwork,
     ResidualNorm,
     Residuals,
+    SymmetricConfig,
+    SymmetricMultilevelNetwork,
     cell_image,
     learned_directions,
     random_obstacles,
@@ -39,6 +41,7 @@ SMALL = DCDMConfig(channels=3, pairs=1, coarse=1, fine=1)
 NETWORKS = {
     "dcdm": lambda: DCDMNetwork(SMALL),
     "multilevel": lambda: MultilevelNetwork(MultilevelConfig(levels=2, start="random")),
+    "symmetric": lambda: SymmetricMultilevelNetwork(SymmetricConfig(levels=2)),
 }
 
 
