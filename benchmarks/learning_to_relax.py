@@ -4,22 +4,28 @@
                    values of omega from 1 to 1.95; context: the diffusivity at the start of the step
   sor-high, -low   A + c Id, A the five-point Laplacian, c = -0.15 + 0.6 Beta(1/2, 3/2) or Beta(2, 6), b
                    random: 5,000 solves by SOR from zero; arms as above; context: c
-  moving-contrast  inclusions of conductivity 1,000 that move, 600 implicit Euler steps of length 1e-8 to
+  moving-contrast  inclusions of conductivity 1,000 that move, 5,000 implicit Euler steps of length 1e-8 to
                    1e-2; arms: whole methods; cost: seconds with set-up; context: log10 of the step length
+  other-contrast   the same with inclusions, and a path of step lengths, on which no constant was chosen
 
 `steps` is the total over the sequence, `size` the number of unknowns, `residual` the largest true one that
 was looked at (every 50th solve and the last; all of them in library rows), `error` the distance of the last
 state to a direct solve of the sequence. All rows of heat and sor run in one compiled loop; `extra.learner_s`
-is the time of the same decisions made once more without the solves, `overhead_share` that over the time of
-the solves. `tuner-chebcb` is the same learner through `Tuner` and `solve` of the library, as a user has it,
-with its own share; its seconds do not compare with those of the compiled loop. `dst`: the direct solver that
-this problem has (sine transforms, in the space of modes); learners are for problems that have none.
-`instance-optimal` tries all arms in each step and keeps the best: a bound; its seconds are of all trials
-(moving-contrast: of the best ones). `extra.regret`: cost so far minus instance-optimal's, at 100 points.
+is the time of the same decisions made once more without the solves, the least of three, `overhead_share`
+that over the time of the solves, both of the processor. `tuner-chebcb` is the same learner through `Tuner`
+and `solve` of the library, as a user has it, with its own share; its seconds do not compare with those of the
+compiled loop. `dst`: the direct solver that this problem has (sine transforms, in the space of modes);
+learners are for problems that have none.
+
+`instance-optimal` is a bound: in each step the best of all arms. Heat and sor try them all, from the same
+state; in moving-contrast it is made of the rows of the single methods, where those were run. `best-single`
+runs the best of these once more, `square-cb` is ChebCB with a constant instead of the polynomial.
+`extra.regret`: cost so far minus instance-optimal's, at 100 points; rows of learners and of fixed omegas
+have it, in moving-contrast `best-single` instead of these, and only where all single methods were run.
 Seconds are not deterministic, so neither are the decisions in moving-contrast. `--seed` seeds the learners.
 
     python benchmarks/learning_to_relax.py --only heat:576
-    python benchmarks/learning_to_relax.py --only moving-contrast:3969 --repeats 1
+    python benchmarks/learning_to_relax.py --only moving-contrast:2025 --repeats 1
 """
 
 from __future__ import annotations
@@ -27,20 +33,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property, partial
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 import scipy.fft
-import torch
+from moving_contrast import INTERVAL, METHODS, MovingContrast, alone, best_of_all, best_single, thinned, tuned
 from relaxation_kernels import Kernels, binned, heat_roll, heat_table, replay, single, sor_roll, sor_table
 
 from solvus.bench import Case, Method, Options, Outcome, main
 from solvus.meshes import Grid
-from solvus.operators.linear import Diffusion
-from solvus.operators.pde import GaussianField, Heat
-from solvus.solvers import CG, LinearSystem, Solver, Stop, SuperLU, ic0, jacobi, solve, ssor
-from solvus.solvers.learned.arms import Budget, over
+from solvus.operators.pde import Heat
+from solvus.solvers import CG, LinearSystem, Stop, ssor
+from solvus.solvers.learned.arms import over
 from solvus.solvers.learned.bandits import (
     ChebCB,
     CompiledLearner,
@@ -50,15 +55,9 @@ from solvus.solvers.learned.bandits import (
     TsallisINF,
 )
 from solvus.solvers.learned.tuner import Tuner
-from solvus.solvers.multigrid import multigrid
 
 SOLVES, DT = 5000, 1e-3
 OMEGAS = np.round(np.linspace(1.0, 1.95, 20), 2)
-
-
-def thinned(curve: np.ndarray) -> list[float]:
-    """Return 100 values of a curve."""
-    return curve[np.linspace(0, len(curve) - 1, 100).astype(int)].tolist()
 
 
 class Relaxed(ABC):
@@ -82,29 +81,29 @@ class Relaxed(ABC):
         """The table, made once."""
         return self.table()
 
+    def compared(self, steps: np.ndarray) -> dict[str, Any]:
+        """Return how the steps of all solves, (SOLVES,), compare with those of the best arms."""
+        best = self.steps_of_all.min(1)
+        return {"over_optimal": steps.sum() / best.sum(), "regret": thinned(np.cumsum(steps - best))}
+
     def run(self, kernels: Kernels, memory: np.ndarray, seed: int, omegas: np.ndarray) -> Outcome:
         """Time the loop, then the decisions alone."""
         uniforms = np.random.default_rng(seed).random(SOLVES)
         self.roll(kernels, memory.copy(), uniforms[:2], omegas)  # compiles
         fresh = memory.copy()
-        begin = perf_counter()
+        begin, busy = perf_counter(), process_time()
         value, arms, steps, worst = self.roll(kernels, memory, uniforms, omegas)
-        took = perf_counter() - begin
-        extra: dict[str, Any] = {}
+        took, busy = perf_counter() - begin, process_time() - busy
+        extra: dict[str, Any] = {} if omegas[0] == 0.0 else self.compared(steps)
         if len(omegas) > 1:
             replay(*kernels, fresh.copy(), self.contexts[:2], uniforms, steps, arms.copy())
-            again = np.empty_like(arms)
-            begin = perf_counter()
-            replay(*kernels, fresh, self.contexts, uniforms, steps, again)
-            learner_s = perf_counter() - begin
+            again, spent = np.empty_like(arms), []
+            for _ in range(3):
+                copied, begin = fresh.copy(), process_time()
+                replay(*kernels, copied, self.contexts, uniforms, steps, again)
+                spent.append(process_time() - begin)
             assert np.array_equal(arms, again)
-            best = self.steps_of_all.min(1)
-            extra = {
-                "learner_s": learner_s,
-                "overhead_share": learner_s / (took - learner_s),
-                "over_optimal": steps.sum() / best.sum(),
-                "regret": thinned(np.cumsum(steps - best)),
-            }
+            extra |= {"learner_s": min(spent), "overhead_share": min(spent) / (busy - min(spent))}
         return Outcome((value, worst), 0.0, took, int(steps.sum()), extra=extra)
 
     def check(self, value: tuple[np.ndarray, float | None]) -> tuple[float | None, float | None]:
@@ -220,7 +219,7 @@ def fixed(omega: float) -> Callable[[Relaxed, Case, Options], Outcome]:
 def optimal(problem: Relaxed, case: Case, options: Options) -> Outcome:
     """Try all arms in each solve."""
     begin = perf_counter()
-    table = problem.table()
+    problem.steps_of_all = table = problem.table()
     took = perf_counter() - begin
     return Outcome(None, 0.0, took, int(table.min(1).sum()), converged=True)
 
@@ -238,110 +237,29 @@ def through_tuner(problem: HeatSequence, case: Case, options: Options) -> Outcom
     tuner = Tuner(arms, learner, cost="steps", seed=options.seed)
     stop, u = Stop(rtol=1e-8, max_steps=10_000), problem.heat.start(problem.grid)
     setup_s = solve_s = learner_s = worst = 0.0
-    steps = backstops = 0
+    steps, backstops = np.zeros(SOLVES, dtype=np.int64), 0
     for k in range(SOLVES):
         A, b = problem.heat.system(problem.grid, k * DT, DT, u)
         system = LinearSystem(A, b)
         result = tuner.solve(system, context=float(problem.contexts[k]), x0=u.reshape(-1), stop=stop)
-        u, steps = result.value.reshape(u.shape), steps + result.steps
-        stats = result.stats
+        u, steps[k], stats = result.value.reshape(u.shape), result.steps, result.stats
         setup_s, solve_s = setup_s + stats["setup_s"], solve_s + stats["solve_s"]
         learner_s, backstops = learner_s + stats["learner_s"], backstops + stats["backstop"]
         worst = max(worst, float(result.relative_residual))
     share = learner_s / (setup_s + solve_s)
     extra = {"learner_s": learner_s, "overhead_share": share, "backstops": backstops}
-    return Outcome((u.numpy(), worst), setup_s, solve_s + learner_s, steps, extra=extra)
-
-
-# --- whole methods, chosen by seconds -----------------------------------------------------------------------
-
-METHODS: dict[str, Solver] = {
-    "Jacobi-CG": CG(jacobi),
-    "SSOR-CG": CG(ssor(1.3)),
-    "IC(0)-CG": CG(ic0()),
-    "multigrid-CG V": CG(multigrid()),
-    "multigrid-CG W": CG(multigrid(cycle="W")),
-    "SuperLU": SuperLU(),
-}
-
-
-class MovingContrast:
-    """u_t = div(k(x, t) grad u) + 1 with inclusions that move one cell per step."""
-
-    solves, dtype = 600, "float64"
-
-    def __init__(self, size: int) -> None:
-        self.unknowns, n = size, round(size**0.5)
-        self.grid = Grid((n, n))
-        torus = Grid((n + 1, n + 1), boundary="periodic")
-        field = GaussianField(alpha=3.0, tau=12.0).sample(torus, 1, np.random.default_rng(0))[0].numpy()
-        self.coefficient = np.where(field > 0.5 * field.std(), 1000.0, 1.0)
-        self.contexts = -8 + 6 * (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.solves) / 60))
-
-    def system(self, step: int, u: torch.Tensor) -> LinearSystem:
-        """Return the system of a step."""
-        dt = 10.0 ** self.contexts[step]
-        k = np.roll(self.coefficient, step, axis=0)
-        return LinearSystem(Diffusion(self.grid, dt * k, 1.0), u + dt)
-
-    def play(self, take: Callable[[LinearSystem, float, torch.Tensor], Any]) -> Outcome:
-        """Take all steps with `take(system, context, x0) -> Result`."""
-        u, worst, steps, results = torch.zeros(self.unknowns, dtype=torch.float64), 0.0, 0, []
-        for step in range(self.solves):
-            result = take(self.system(step, u), float(self.contexts[step]), u)
-            u, worst = result.value, max(worst, float(result.relative_residual))
-            steps += result.steps
-            results.append(result.stats)
-        setup_s, solve_s = (sum(stats[key] for stats in results) for key in ("setup_s", "solve_s"))
-        learner_s = sum(stats.get("learner_s", 0.0) for stats in results)
-        extra: dict[str, Any] = {"costs": thinned(np.cumsum([s["setup_s"] + s["solve_s"] for s in results]))}
-        if learner_s:
-            names = [stats["arm"] for stats in results]
-            extra |= {"learner_s": learner_s, "overhead_share": learner_s / (setup_s + solve_s)}
-            extra |= {"backstops": sum(s["backstop"] for s in results)}
-            extra |= {"plays": {name: names.count(name) for name in METHODS}}
-        return Outcome((u, worst), setup_s, solve_s + learner_s, steps, extra=extra)
-
-    def check(self, value: tuple[torch.Tensor, float]) -> tuple[float, None]:
-        """Return the largest true residual."""
-        return value[1], None
-
-
-STOP = Stop(rtol=1e-8, max_steps=10_000)
-
-
-def alone(name: str) -> Callable[[MovingContrast, Case, Options], Outcome]:
-    """Return the run with one method."""
-
-    def take(system: LinearSystem, context: float, x0: torch.Tensor) -> Any:
-        return solve(system, METHODS[name], x0=x0, stop=STOP)
-
-    return lambda problem, case, options: problem.play(take)
-
-
-def tuned(make: Callable[[], Learner]) -> Callable[[MovingContrast, Case, Options], Outcome]:
-    """Return the run with a learner; an arm gets a second at most."""
-
-    def run(problem: MovingContrast, case: Case, options: Options) -> Outcome:
-        tuner = Tuner(METHODS, make(), cost="seconds", budget=Budget(seconds=1.0), seed=options.seed)
-        return problem.play(lambda A, context, x0: tuner.solve(A, context=context, x0=x0, stop=STOP))
-
-    return run
-
-
-def best_of_all(problem: MovingContrast, case: Case, options: Options) -> Outcome:
-    """Solve each system by every method, and count the fastest."""
-
-    def take(system: LinearSystem, context: float, x0: torch.Tensor) -> Any:
-        results = [solve(system, method, x0=x0, stop=STOP) for method in METHODS.values()]
-        return min(results, key=lambda r: r.stats["setup_s"] + r.stats["solve_s"])
-
-    return problem.play(take)
+    extra |= problem.compared(steps)
+    return Outcome((u.numpy(), worst), setup_s, solve_s + learner_s, int(steps.sum()), extra=extra)
 
 
 def moving(case: Case) -> bool:
     """Say whether whole methods are the arms."""
-    return case.problem == "moving-contrast"
+    return case.problem.endswith("-contrast")
+
+
+def relaxed(case: Case) -> bool:
+    """Say whether the arms are values of omega."""
+    return not moving(case)
 
 
 def cases() -> list[Case]:
@@ -352,49 +270,61 @@ def cases() -> list[Case]:
     ]
     return [
         *heat,
-        Case("sor-high", 100, partial(ShiftedLaplacians, 100, 0.5, 1.5), quick=True, ladder=False),
-        Case("sor-low", 100, partial(ShiftedLaplacians, 100, 2.0, 6.0), quick=True, ladder=False),
-        *(Case("moving-contrast", n, partial(MovingContrast, n), ladder=False) for n in (3969, 16129)),
+        Case("sor-high", 100, partial(ShiftedLaplacians, 100, 0.5, 1.5), ladder=False),
+        Case("sor-low", 100, partial(ShiftedLaplacians, 100, 2.0, 6.0), ladder=False),
+        *(
+            Case("moving-contrast", n, partial(MovingContrast, n), ladder=False, large=n > 2025)
+            for n in (2025, 3969, 16129)
+        ),
+        Case("other-contrast", 2025, partial(MovingContrast, 2025, other=True), ladder=False, large=True),
     ]
 
 
-def methods() -> list[Method]:
-    """Return fixed parameters, learners, and what bounds them."""
-    relaxed: dict[str, Callable[[Relaxed], Learner]] = {
-        "tsallis-inf": lambda p: TsallisINF(len(OMEGAS), floor=1.0),
-        "tsallis-inf-bins": lambda p: ContextBins(
-            lambda: TsallisINF(len(OMEGAS), floor=1.0), p.bins, p.interval
+def learners() -> dict[str, tuple[Callable[[Relaxed], Learner], Callable[[], Learner]]]:
+    """Return the learners by name: for values of omega, and for whole methods."""
+    d, e = len(OMEGAS), len(METHODS)
+    return {
+        "tsallis-inf": (lambda p: TsallisINF(d, floor=1.0), lambda: TsallisINF(e)),
+        "reduced-variance": (
+            lambda p: ReducedVarianceTsallisINF(d, floor=1.0),
+            lambda: ReducedVarianceTsallisINF(e),
         ),
-        "reduced-variance": lambda p: ReducedVarianceTsallisINF(len(OMEGAS), floor=1.0),
-        "chebcb": lambda p: ChebCB(len(OMEGAS), p.interval, floor=1.0),
-    }
-    whole: dict[str, Callable[[], Learner]] = {
-        "tsallis-inf": lambda: TsallisINF(len(METHODS)),
-        "tsallis-inf-bins": lambda: ContextBins(lambda: TsallisINF(len(METHODS)), 6, (-8.0, -2.0)),
-        "reduced-variance": lambda: ReducedVarianceTsallisINF(len(METHODS)),
-        "chebcb": lambda: ChebCB(len(METHODS), (-8.0, -2.0), terms=4),
+        "square-cb": (
+            lambda p: ChebCB(d, p.interval, terms=1, floor=1.0),
+            lambda: ChebCB(e, INTERVAL, terms=1),
+        ),
+        "tsallis-inf-bins": (
+            lambda p: ContextBins(lambda: TsallisINF(d, floor=1.0), p.bins, p.interval),
+            lambda: ContextBins(lambda: TsallisINF(e), 3, INTERVAL),
+        ),
+        "reduced-variance-bins": (
+            lambda p: ContextBins(lambda: ReducedVarianceTsallisINF(d, floor=1.0), p.bins, p.interval),
+            lambda: ContextBins(lambda: ReducedVarianceTsallisINF(e), 3, INTERVAL),
+        ),
+        "chebcb": (lambda p: ChebCB(d, p.interval, floor=1.0), lambda: ChebCB(e, INTERVAL)),
     }
 
-    def either(name: str) -> Callable[[Any, Case, Options], Outcome]:
-        small, large = learned(relaxed[name]), tuned(whole[name])
-        return lambda p, case, options: (large if moving(case) else small)(p, case, options)
 
-    def bound(problem: Any, case: Case, options: Options) -> Outcome:
-        return (best_of_all if moving(case) else optimal)(problem, case, options)
+def methods() -> list[Method]:
+    """Return bounds, fixed parameters and learners; the bounds come before what is compared with them."""
 
     def heat(case: Case) -> bool:
         return case.problem == "heat"
 
+    def either(name: str) -> Callable[[Any, Case, Options], Outcome]:
+        of_omega, of_methods = learners()[name]
+        small, large = learned(of_omega), tuned(of_methods)
+        return lambda p, case, options: (large if moving(case) else small)(p, case, options)
+
     return [
+        Method("instance-optimal", "solvus", optimal, applies=relaxed),
         Method("cg", "solvus", fixed(0.0), applies=heat),
-        *(
-            Method(f"fixed-{w:g}", "solvus", fixed(w), applies=lambda case: not moving(case))
-            for w in OMEGAS.tolist()
-        ),
+        *(Method(f"fixed-{w:g}", "solvus", fixed(w), applies=relaxed) for w in OMEGAS.tolist()),
         *(Method(name, "solvus", alone(name), applies=moving) for name in METHODS),
-        *(Method(name, "solvus", either(name), "learned") for name in relaxed),
+        Method("instance-optimal", "solvus", best_of_all, applies=moving),
+        Method("best-single", "solvus", best_single, applies=moving),
+        *(Method(name, "solvus", either(name), "learned") for name in learners()),
         Method("tuner-chebcb", "solvus", through_tuner, "learned", applies=heat),
-        Method("instance-optimal", "solvus", bound),
         Method("dst", "scipy", sine_transforms, applies=heat),
     ]
 

@@ -201,12 +201,12 @@ def sor_solve(u, b, c, omega):
     """Overwrite u by the SOR iterate with a residual of at most 1e-8 ||b||; return the sweeps."""
     n, steps = u.shape[0] - 2, 0
     u[:] = 0.0
-    target = RTOL * sor_residual(u, b, c)
+    target, scaled = RTOL * sor_residual(u, b, c), omega / (4.0 + c)
     while steps < MOST and sor_residual(u, b, c) > target:
         for i in range(1, n + 1):
             for j in range(1, n + 1):
-                around = b[i, j] + u[i - 1, j] + u[i + 1, j] + u[i, j - 1] + u[i, j + 1]
-                u[i, j] += omega * (around / (4.0 + c) - u[i, j])
+                old = (b[i, j] + u[i + 1, j] + u[i, j + 1]) + u[i - 1, j]  # u[i, j - 1] is ready last
+                u[i, j] = scaled * old + (1.0 - omega) * u[i, j] + scaled * u[i, j - 1]
         steps += 1
     return steps
 

@@ -96,7 +96,7 @@ class GeometricMultigrid(Inverse):
         self.levels, self.inner_dtype = build_levels(A, bottom, dtype, islands)
         last = self.levels[-1]
         self.inverse = dense_inverse(
-            last.stencil, self.inner_dtype, device=A.device, singular=A.nullspace is not None
+            last.stencil, self.inner_dtype, device=A.device, nullspace=A.nullspace
         )
         self.branching = branching
         self._work: list[Work] = []

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...meshes.grid import Boundary, Centring
 from ...operators.linear.diffusion import Diffusion
+from ...operators.linear.nullspace import Constants, NullSpace
 from .deflation import Deflation
 from .galerkin import galerkin
 from .islands import Found, Islands, find
@@ -145,8 +146,14 @@ def _can_halve(layout: Layout) -> bool:
     return all(n > (5 if p else SMALLEST) for n, p in zip(layout.shape, layout.periodic, strict=True))
 
 
-def dense_inverse(stencil: Stencil, dtype: torch.dtype, *, device: torch.device, singular: bool) -> Tensor:
-    """Return the (pseudo-)inverse of the bottom operator, (*batch, n, n), computed in float64."""
+def dense_inverse(
+    stencil: Stencil, dtype: torch.dtype, *, device: torch.device, nullspace: NullSpace | None
+) -> Tensor:
+    """Return the (pseudo-)inverse of the bottom operator, (*batch, n, n), computed in float64.
+
+    Where constants are all that the operator of the finest level maps to zero they are taken out exactly:
+    coefficients that were rounded to float32 leave them an eigenvalue that a relative bound could not tell.
+    """
     if isinstance(stencil, UniformStencil):
         stencil = stencil.spread(torch.empty(0, dtype=torch.float64, device=device))
     assert isinstance(stencil, ArrayStencil)
@@ -158,6 +165,11 @@ def dense_inverse(stencil: Stencil, dtype: torch.dtype, *, device: torch.device,
     image = wide.apply(unit, torch.zeros_like(unit))
     matrix = layout.inside(image).reshape(n, *batch, n).movedim(0, -1)
     matrix = (matrix + matrix.mT) / 2
-    if singular:
+    if isinstance(nullspace, Constants) and nullspace.labels is None:
+        off = torch.eye(n, dtype=torch.float64, device=device) - 1 / n  # projects off the constants
+        size = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+        definite = off @ matrix @ off + size / n
+        return (off @ torch.cholesky_inverse(torch.linalg.cholesky(definite)) @ off).to(dtype)
+    if nullspace is not None:
         return torch.linalg.pinv(matrix, hermitian=True, rtol=1e-11).to(dtype)
     return torch.cholesky_inverse(torch.linalg.cholesky(matrix)).to(dtype)

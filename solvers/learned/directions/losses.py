@@ -1,8 +1,8 @@
 """Losses of direction networks, without solutions: how much of a residual does a direction take away?
 
-Both compare a direction q with a target (B, 4, X + 2, Y + 2, Z + 2): the right-hand side b, then the image of
-the cells (`cell_image`), in that order of channels. The operator is the graph Laplacian of the fluid cells,
-h^2 times `Diffusion` with coefficient 1: it does not depend on the spacing.
+All compare a direction q with a target (B, 4, X + 2, Y + 2, Z + 2): the right-hand side b (of `EnergyLeft`
+the error), then the image of the cells (`cell_image`), in that order of channels. The operator is the graph
+Laplacian of the fluid cells, h^2 times `Diffusion` with coefficient 1: it does not depend on the spacing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from ....operators.linear.errors import ShapeMismatch
 from .network import FLUID, OPEN
+
+_LEAST = 1e-10  # energies in float32 are not known better
 
 
 @final
@@ -57,6 +59,39 @@ class ResidualNorm:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         q, b, image = _parts(prediction, target)
         return torch.linalg.vector_norm((b - graph_laplacian(image, q)).flatten(1), dim=1)
+
+
+@final
+@dataclass(frozen=True)
+class EnergyLeft:
+    """Return 1 - (q.r)^2 / (x.r q.A q), r = A x, per sample: for `SymmetricMultilevelNetwork`.
+
+    The share of the error's energy x.A x that the best step along q leaves, 0 to 1; the scale of q does not
+    matter. For q = M r it is at most ((k - 1) / (k + 1))^2, k the condition number of M A (Kantorovich), so
+    that it speaks for the steps of preconditioned CG. Residual norms do not: they weigh rough errors with
+    another power of A, and training on them raised the iterations of CG. Needs errors: see `KnownErrors`.
+
+    Args:
+        logarithm: return the logarithm, in which easy and hard residuals weigh alike: for `UnrolledCG`.
+
+    >>> from solvus.meshes import Grid
+    >>> from solvus.solvers.learned.directions import KnownErrors
+    >>> _, target = KnownErrors([Grid((8, 8, 8), centring="cell", boundary="neumann")], 1)[0]
+    >>> x = target[None, :1, 1:-1, 1:-1, 1:-1]
+    >>> bool(EnergyLeft()(-7 * x, target[None]).abs() < 1e-5)
+    True
+    """
+
+    logarithm: bool = False
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        q, x, image = _parts(prediction, target)
+        r, Aq = graph_laplacian(image, x), graph_laplacian(image, q)
+        slope, curvature = _dot(q, r), _dot(q, Aq)
+        sound = curvature > torch.finfo(q.dtype).tiny
+        best = torch.where(sound, slope / torch.where(sound, curvature, 1.0), 0.0)[:, None, None, None, None]
+        left = _dot(x - best * q, r - best * Aq) / _dot(x, r)
+        return left.clamp_min(_LEAST).log() if self.logarithm else left
 
 
 def graph_laplacian(image: Tensor, q: Tensor) -> Tensor:

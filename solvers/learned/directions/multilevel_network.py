@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -75,6 +74,7 @@ class MultilevelNetwork(DirectionNetwork):
     """
 
     Config = MultilevelConfig
+    linear = True
 
     def __init__(self, config: MultilevelConfig | None = None) -> None:
         config = config or MultilevelConfig()
@@ -112,7 +112,8 @@ class MultilevelNetwork(DirectionNetwork):
                 fields.append(field)
             inside, faces = without_ring(image)
             image = with_ring(functional.avg_pool3d(inside, 2), faces)
-        return Kernels(pre, post, *kernel_fields([self.bottom], image), keep, add)
+        (bottom,) = kernel_fields([self.bottom], image)
+        return Kernels(pre, post, bottom, keep, add)
 
     def propose(self, r: Tensor, prepared: Any) -> Tensor:
         """Return directions (B, 1, X, Y, Z)."""
@@ -126,4 +127,3 @@ class MultilevelNetwork(DirectionNetwork):
             up = functional.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = kernels.keep[level] * fine[level] + kernels.add[level] * smooth(kernels.post[level], up)
         return x
-

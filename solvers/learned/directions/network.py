@@ -22,10 +22,12 @@ class DirectionNetwork(LearnedPart):
 
     Attributes:
         multiple: box sizes that it works on are multiples of this; others are padded with wall, and cropped.
+        linear: whether it is linear in the residual for all weights.
         symmetric: whether it is linear, symmetric and positive definite for all weights.
     """
 
     multiple: int
+    linear: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
 
     def prepare(self, image: Tensor) -> Any:
@@ -38,7 +40,7 @@ class DirectionNetwork(LearnedPart):
 
     @abstractmethod
     def propose(self, r: Tensor, prepared: Any) -> Tensor:
-        """Return directions (B, 1, X, Y, Z) for residuals of that shape, each of unit root mean square."""
+        """Return directions (B, 1, X, Y, Z) for residuals of that shape, see `on_box` for their scale."""
 
     @final
     def prepared(self, image: Tensor) -> Any:
@@ -50,12 +52,12 @@ class DirectionNetwork(LearnedPart):
     def on_box(self, r: Tensor, prepared: Any) -> Tensor:
         """Return directions for residuals (B, 1, X, Y, Z) of unit norm.
 
-        The network sees them with unit root mean square, sqrt(X Y Z) r, so that its biases have the same
-        weight on every box; for one box this is a rescaling of the weights.
+        A network that is not linear sees them with unit root mean square, sqrt(X Y Z) r, so that its biases
+        have the same weight on every box; for one box this is a rescaling of the weights.
         """
         shape = r.shape[2:]
         padding = [p for n in reversed(shape) for p in (0, -n % self.multiple)]
-        scaled = functional.pad(r * sqrt(shape.numel()), padding)
+        scaled = functional.pad(r if self.linear else r * sqrt(shape.numel()), padding)
         x, y, z = shape
         return self.propose(scaled, prepared)[..., :x, :y, :z]
 

@@ -87,7 +87,7 @@ class LearnedVCycle(Inverse):
     def _take(self, levels: list[Level], A: Diffusion) -> None:
         self.levels = levels
         self.inverse = dense_inverse(
-            levels[-1].stencil, self.dtype_inside, device=A.device, singular=A.nullspace is not None
+            levels[-1].stencil, self.dtype_inside, device=A.device, nullspace=A.nullspace
         )
         self._work: list[Work] = []
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, final
 
 import torch
 import typer
-from click.core import ParameterSource
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +20,7 @@ from ..datasets.loading.load import FieldDataset
 from ..operators.neural.architectures import ARCHITECTURES, UnknownName, architecture
 from ..operators.neural.base import NeuralOperator, parameter_count
 from ..operators.neural.pod_regression import PODRegression
-from ..part_plans import OWN_OPTIONS, PARTS
+from ..parts.listing import OWN_OPTIONS, PARTS
 from ..solvers.training.fit import fit
 from ..solvers.training.outcome import Trained
 from ..solvers.training.settings import Training
@@ -51,7 +50,7 @@ from .run_folder import keep_plan
 from .settings import command
 from .train_part import STOPPED, Wish, part_settings_table, parts_table, refuse_options, train_part
 
-GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # where options come from, rather than from a default
 PART_FIELDS = ("network", "out", "set_", *OWN_OPTIONS, "seconds", "seed", "device", "resume")
 
 
@@ -113,8 +112,9 @@ class Settings:
     def named(self) -> dict[str, str]:
         """Return the options that the command line has, by field, as they are written."""
         source = self.context.get_parameter_source
-        set_there = [f.name for f in dataclasses.fields(self)[1:] if source(f.name) in GIVEN]
-        return {name: f"--{name.strip('_').replace('_', '-')}" for name in set_there}
+        fields = [f.name for f in dataclasses.fields(self)[1:]]
+        there = [name for name in fields if getattr(source(name), "name", None) in GIVEN]
+        return {name: f"--{name.strip('_').replace('_', '-')}" for name in there}
 
 
 def train_network(given: Settings) -> None:

@@ -18,6 +18,8 @@ from solvus.solvers.learned.directions import (
     ConjugateDirections,
     DCDMConfig,
     DCDMNetwork,
+    EnergyLeft,
+    KnownErrors,
     LineSearchResidual,
     MultilevelConfig,
     MultilevelNetwork,
@@ -25,6 +27,7 @@ from solvus.solvers.learned.directions import (
     Residuals,
     SymmetricConfig,
     SymmetricMultilevelNetwork,
+    UnrolledCG,
     cell_image,
     learned_directions,
     random_obstacles,
@@ -116,8 +119,58 @@ def test_losses_of_known_directions():
     assert float(LineSearchResidual()(q, target)) == pytest.approx(float((w - alpha * A @ v).square().sum()))
 
 
+def test_energy_left_is_that_of_the_best_step():
+    """Against NumPy: the least (x - a q).A (x - a q) over a, and the bound of Kantorovich."""
+    grid = obstacles()
+    (_, _), target = KnownErrors([grid], 5)[2]
+    target = target[None].double()
+    x = target[0, 0, 1:-1, 1:-1, 1:-1].reshape(-1).numpy()
+    A = dense(Diffusion(grid)).numpy() / 64
+    fluid = grid.mask.ravel()
+    for seed in range(3):
+        q = np.random.default_rng(seed).standard_normal(512) * fluid
+        a = (q @ A @ x) / (q @ A @ q)
+        left = (x - a * q) @ A @ (x - a * q) / (x @ A @ x)
+        found = EnergyLeft()(torch.from_numpy(q).reshape(1, 1, 8, 8, 8), target)
+        assert float(found) == pytest.approx(left, rel=1e-9)
+    assert (
+        float(EnergyLeft()(torch.from_numpy(fluid * 1.0).reshape(1, 1, 8, 8, 8), target)) == 1.0
+    )  # null space
+    r = torch.from_numpy(A @ x).reshape(1, 1, 8, 8, 8)
+    values = np.linalg.eigvalsh(A[fluid][:, fluid])
+    assert (
+        float(EnergyLeft()(r, target)) <= ((values[-1] / values[1] - 1) / (values[-1] / values[1] + 1)) ** 2
+    )
+
+
+def test_known_errors():
+    grid = obstacles()
+    (r, image), target = KnownErrors([closed(8), grid], 4)[1]
+    x = target[:1, 1:-1, 1:-1, 1:-1]
+    assert float(r.norm()) == pytest.approx(1, rel=1e-5)
+    assert torch.equal(target[1:], image)
+    assert bool((x[0][~torch.as_tensor(grid.mask)] == 0).all())
+    assert torch.allclose(graph_laplacian(image[None], x[None])[0], r, atol=1e-5)
+    assert not torch.equal(r, KnownErrors([closed(8), grid], 4, seed=1)[1][0][0])
+    with pytest.raises(ValueError, match="at least one grid and one sample, got 0, 3"):
+        KnownErrors([], 3)
+
+
+def test_known_errors_have_equal_energy_in_every_octave():
+    values, vectors = torch.linalg.eigh(dense(Diffusion(closed(8))))
+    b = BoxModes(closed(8), weight=1.0, density="errors").draw(400, generator()).reshape(400, -1)
+    energy = ((b @ vectors).square() * values).mean(0)
+    low, high = ((values > a) & (values <= 2 * a) for a in (0.3, 2.4))
+    assert 0.4 < float(energy[low].sum() / energy[high].sum()) < 2.5  # three octaves apart; "modes": 1 / 60
+    even = (
+        BoxModes(closed(8), density="modes", weight=1.0).draw(400, generator()).reshape(400, -1)
+    ) @ vectors
+    energy = (even.square() * values).mean(0)
+    assert float(energy[low].sum() / energy[high].sum()) < 0.1
+
+
 def test_losses_of_wrong_shapes():
-    for loss in (LineSearchResidual(), ResidualNorm()):
+    for loss in (LineSearchResidual(), ResidualNorm(), EnergyLeft()):
         with pytest.raises(ShapeMismatch, match=r"the direction has shape \(2, 1, 4, 4, 4\), the target"):
             loss(torch.zeros(2, 1, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4))
 
@@ -198,7 +251,7 @@ def test_residuals_are_made_when_asked_for():
 def test_data_that_cannot_be_made():
     with pytest.raises(ValueError, match="low is a share of the spectrum, 0 to 1, got 2"):
         BoxModes(closed(4), low=2)
-    with pytest.raises(ValueError, match="density is 'ritz' or 'modes'"):
+    with pytest.raises(ValueError, match="density is 'ritz', 'modes' or 'errors'"):
         BoxModes(closed(4), density="flat")
     for grid in (Grid((4, 4, 4), boundary="periodic"), Grid((4, 4, 4), boundary="neumann")):
         with pytest.raises(NotSupported, match="use `ritz_modes"):
@@ -270,6 +323,49 @@ def test_training_lowers_the_loss_and_saves(name, tmp_path):
         assert words in card
 
 
+def test_symmetric_networks_train_on_known_errors(tmp_path):
+    net = NETWORKS["symmetric"]()
+    data, valid = KnownErrors([closed(8), obstacles()], 40), KnownErrors([obstacles()], 4, seed=9)
+    trained = train_directions(net, data, training(), valid=valid, out=tmp_path / "out")
+    losses = [row["train"] for row in trained.history]
+    assert losses[-1] < 0.9 * losses[0]
+    assert "EnergyLeft" in (tmp_path / "out" / "network" / "README.md").read_text()
+    with pytest.raises(TypeError, match="training on KnownErrors, validation on Residuals"):
+        train_directions(net, data, training(), valid=Residuals([obstacles()], 4), out=tmp_path / "other")
+
+
+def test_training_through_steps_of_cg(tmp_path):
+    net = NETWORKS["symmetric"]()
+    data, valid = KnownErrors([closed(8), obstacles()], 40), KnownErrors([obstacles()], 4, seed=9)
+    trained = train_directions(UnrolledCG(net, 3), data, training(), valid=valid, out=tmp_path / "out")
+    losses = [row["train"] for row in trained.history]
+    assert losses[-1] < losses[0] - 0.3  # logarithms
+    saved = type(net).load(tmp_path / "out" / "network")
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), saved.parameters(), strict=True))
+    with pytest.raises(TypeError, match="UnrolledCG compares with errors, which Residuals do not have"):
+        train_directions(UnrolledCG(net, 2), Residuals([obstacles()], 4), training(), out=tmp_path / "other")
+    with pytest.raises(ValueError, match="at least 1 step of CG is unrolled, got 0"):
+        UnrolledCG(net, 0)
+    with pytest.raises(NotSupported, match="MultilevelNetwork is not symmetric, CG does not take it"):
+        UnrolledCG(NETWORKS["multilevel"](), 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_unrolled_steps_are_those_of_cg(steps):
+    grid, net = obstacles(), NETWORKS["symmetric"]().double()
+    (r, image), target = KnownErrors([grid], 5)[2]
+    A = Diffusion(grid)
+    b = 64 * A.nullspace.project(r.double().reshape(-1))
+    seen = []
+    stop = Stop(rtol=1e-14, max_steps=steps)
+    f = learned_directions(net)
+    solve(LinearSystem(A, b), CG(f), stop=stop, callback=lambda k, x, _: seen.append(x.clone()), throw=False)
+    ours = UnrolledCG(net, steps)(r[None].double(), image[None].double())
+    assert torch.allclose(A.nullspace.project(ours.detach().reshape(-1)), seen[-1], atol=1e-5)
+    left = [float(EnergyLeft(logarithm=log)(ours.detach(), target[None].double())) for log in (False, True)]
+    assert np.exp(left[1]) == pytest.approx(left[0])
+
+
 def test_training_goes_on_where_it_stopped(tmp_path):
     runs = []
     for parts in (1, 3):
@@ -291,7 +387,14 @@ def test_training_goes_on_where_it_stopped(tmp_path):
 # --- what is shipped ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "kind"), [("dcdm-32", DCDMNetwork), ("multilevel-32", MultilevelNetwork)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("dcdm-32", DCDMNetwork),
+        ("multilevel-32", MultilevelNetwork),
+        ("multilevel-spd", SymmetricMultilevelNetwork),
+    ],
+)
 def test_shipped_weights_halve_the_iterations_of_cg(name, kind):
     network = kind.load(shipped(name))
     problem = system(random_obstacles(16, 4, generator(77)))
@@ -304,7 +407,7 @@ def test_shipped_weights_halve_the_iterations_of_cg(name, kind):
 
 def test_weights_that_are_not_shipped():
     with pytest.raises(
-        MissingFile, match="no weights named 'dcdm-9' come with the package; there are dcdm-32"
+        MissingFile, match=r"no weights named .dcdm-9. come with the package; there are .*dcdm-32"
     ):
         shipped("dcdm-9")
 

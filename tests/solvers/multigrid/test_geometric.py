@@ -173,6 +173,17 @@ def test_operator_transfer_keeps_constants_inside():
     torch.testing.assert_close(ones, torch.ones_like(ones))
 
 
+@pytest.mark.parametrize("shape", [(60,), (14, 11), (130,)])
+def test_constants_are_taken_out_of_the_bottom_though_float32_rounds_the_coefficients(shape):
+    grid = Grid(shape, centring="cell", boundary="neumann")
+    rng = np.random.default_rng(3)
+    A = Diffusion(grid, (30.0 ** rng.random(grid.shape)).astype(np.float32))
+    assert A.nullspace is not None
+    b = A.nullspace.project(torch.as_tensor(rng.standard_normal(grid.size), dtype=A.dtype))
+    result = solve(LinearSystem(A, b), CG(multigrid()), stop=Stop(rtol=2e-4, max_steps=20), throw=False)
+    assert result.status.name == "CONVERGED"
+
+
 def test_linear_transfer_is_linear_interpolation():
     layout = Layout((7,), (False,))
     transfer = LinearTransfer(layout)
