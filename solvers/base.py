@@ -134,14 +134,14 @@ class Solver(ABC):
         preconditioner = getattr(self, "preconditioner", None)
         if preconditioner is None or not is_dataclass(self):
             return self
-        return replace(self, preconditioner=_Kept(preconditioner))
+        return replace(self, preconditioner=Kept(preconditioner))
 
     def notes(self) -> dict[str, Any]:
-        """Return what to add to the stats of the result; asked of what `keeping` returned, after the solve."""
+        """Return what to add to the stats of the result; asked after the solve, of what `keeping` gave."""
         return {}
 
 
-class _Kept:
+class Kept:
     """A preconditioner that remembers the last operator and what was built for it."""
 
     def __init__(self, build: Callable[[Any], Any]) -> None:

@@ -62,7 +62,7 @@ class Chain(Solver):
         iteration = self.first.iterate(problem, x)
         for step in range(self.steps + 1):
             try:
-                latest, _ = _advance(iteration, done if step else None)
+                latest, _ = advance(iteration, done if step else None)
             except (StopIteration, Breakdown):
                 break
             if step == 0:  # its start, which is known
@@ -73,17 +73,17 @@ class Chain(Solver):
             best = torch.where(better[..., None], value, best)
             norm = torch.where(better, found, norm)
             done = yield best, norm
-        _close(iteration)
+        finish_early(iteration)
 
         iteration = self.second.iterate(problem, best)
         try:
             next(iteration)  # its start was yielded above
             while True:
-                done = yield _advance(iteration, done)
+                done = yield advance(iteration, done)
         except StopIteration:
             return
         finally:
-            _close(iteration)
+            finish_early(iteration)
 
     def keeping(self) -> Solver:
         """Return the chain with solvers that keep their set-up, for problems that the first may not take."""
@@ -117,13 +117,13 @@ def _name(solver: Solver) -> str:
     return type(solver.solver if isinstance(solver, _Optional) else solver).__name__
 
 
-def _advance(iteration: Iterator[tuple[Iterate, Tensor]], done: Any) -> tuple[Iterate, Tensor]:
+def advance(iteration: Iterator[tuple[Iterate, Tensor]], done: Any) -> tuple[Iterate, Tensor]:
     """Ask for the next step, and tell the method which samples are done where it can be told."""
     if done is None or not isinstance(iteration, Generator):
         return next(iteration)
     return iteration.send(done)
 
 
-def _close(iteration: Iterator[tuple[Iterate, Tensor]]) -> None:
+def finish_early(iteration: Iterator[tuple[Iterate, Tensor]]) -> None:
     if isinstance(iteration, Generator):
         iteration.close()

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..auto import Auto
 from ..base import Breakdown, Iterate, Solver
 from .arms import Budget, Guarded
-from .chain import _advance, _close
+from .chain import advance, finish_early
 
 _DIVERGED = 1e6  # growth of the residual over its lowest value
 _DECADE = 0.1  # a residual that falls below this share of the last one verified is verified anew
@@ -127,11 +127,11 @@ class _Watched(Solver):
         try:
             next(iteration)  # its start was yielded above
             while True:
-                done = yield _advance(iteration, done)
+                done = yield advance(iteration, done)
         except StopIteration:
             return
         finally:
-            _close(iteration)
+            finish_early(iteration)
 
     def _learned(self, problem: Any, x: Tensor, best: _Best) -> _Steps:
         """Yield the steps of the learned method until it fails; leave the best value and the reason."""
@@ -142,7 +142,7 @@ class _Watched(Solver):
             while True:
                 watch.budget(self.steps)
                 try:
-                    item = _advance(iteration, done)
+                    item = advance(iteration, done)
                 except StopIteration:
                     raise Breakdown("it ended by itself") from None
                 latest, norm = _of_shape(item, x)
@@ -158,7 +158,7 @@ class _Watched(Solver):
             best.take(latest)
             return done
         finally:
-            _close(iteration)
+            finish_early(iteration)
 
 
 @final

@@ -95,9 +95,7 @@ class GeometricMultigrid(Inverse):
         self.grid_shape = A.grid.shape
         self.levels, self.inner_dtype = build_levels(A, bottom, dtype, islands)
         last = self.levels[-1]
-        self.inverse = dense_inverse(
-            last.stencil, self.inner_dtype, device=A.device, nullspace=A.nullspace
-        )
+        self.inverse = dense_inverse(last.stencil, self.inner_dtype, device=A.device, nullspace=A.nullspace)
         self.branching = branching
         self._work: list[Work] = []
         self.smoothing = smoothing or Smoothing(lower=0.25 if A.grid.dim < 3 else 1 / 6)

@@ -26,6 +26,9 @@ from solvus.operators.linear import (
 )
 from solvus.solvers import CG, LinearSystem, Stop, solve
 from solvus.solvers.fast import fast_transform
+from solvus.solvers.learned import factored_sparse_inverse, learned_cycle
+from solvus.solvers.learned.directions import shipped
+from solvus.solvers.learned.sparse_inverse import SparseInverseNetwork, sparse_inverse
 from solvus.solvers.multigrid import amg, multigrid
 from solvus.solvers.preconditioners import (
     Inverse,
@@ -97,6 +100,14 @@ ROWS = [
     Row("multigrid V", multigrid(bottom=20, dtype=torch.float64), GRIDS, batched=True),
     Row("multigrid W", multigrid(cycle="W", bottom=20, dtype=torch.float64), GRIDS, batched=True),
     Row("amg", amg()),
+    Row("factored sparse inverse", factored_sparse_inverse()),
+    Row("sparse inverse untrained", sparse_inverse(SparseInverseNetwork())),
+    Row(
+        "learned cycle",
+        learned_cycle(shipped("vcycle-2d"), bottom=20, dtype=torch.float64),
+        GRIDS,
+        batched=True,
+    ),
 ]
 PAIRS = [pytest.param(row, problem, id=f"{row.name}-{problem}") for row in ROWS for problem in row.problems]
 

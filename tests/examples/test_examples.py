@@ -27,6 +27,10 @@ CASES = {
     "with_scipy": (lambda main: main(63), lambda count: count <= 15),
     "train_dcdm": (lambda main: main(tempfile.mkdtemp(), {8: (3, 1e-3)}), lambda v: 0 < v["dcdm"] < 2),
     "train_vcycle": (lambda main: main(), lambda ratio: 0.5 < ratio < 1.5),
+    "train_correction": (lambda main: main(), lambda ratio: 0.1 < ratio < 0.9),
+    "train_sparse_inverse": (lambda main: main(), lambda ratio: 0.3 < ratio < 0.8),
+    "deflate_family": (lambda main: main(), lambda s: s["deflated CG"] < s["SSOR-CG"] / 2),
+    "learned_in_fenics": (lambda main: main(31), lambda s: max(s.values()) <= 10),
     "choose_while_solving": (lambda main: main(15, 40), lambda tuner: sum(tuner.plays.values()) == 40),
     "own_solver": (lambda main: main(31), lambda r: r.status.name == "CONVERGED" and 100 < r.steps < 400),
 }
@@ -36,7 +40,12 @@ def test_every_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+NEED_FENICS = ("learned_in_fenics",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.fenics] * (name in NEED_FENICS)) for name in CASES]
+)
 def test_example(name):
     run, right = CASES[name]
     assert right(run(load(name).main))

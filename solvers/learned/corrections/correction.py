@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ....operators.linear.base import LinearOperator
-from ....operators.linear.errors import MixedDevices, NotSupported
+from ....operators.linear.errors import MixedDevices, NotSupported, ShapeMismatch
 from ...krylov.vectors import dot, norm
 from ...preconditioners.base import Preconditioner
 from ...preconditioners.inverse import Inverse
@@ -96,7 +96,13 @@ class NetworkCorrection(Inverse):
         count = len(fields) // len(self.stencil)  # right-hand sides per operator, the batch of A innermost
         stencil, features = (t.repeat(count, *[1] * (t.ndim - 1)) for t in (self.stencil, self.features))
         with torch.no_grad():
-            z = self.network.correct(fields, stencil, features).reshape(x.shape).to(x.dtype) / self.scale
+            given = self.network.correct(fields, stencil, features)
+        if given.numel() != x.numel():
+            raise ShapeMismatch(
+                f"the network gave {tuple(given.shape)} for a residual of {tuple(fields.shape)}: one "
+                "value per unknown"
+            )
+        z = given.reshape(x.shape).to(x.dtype) / self.scale
         sound = torch.isfinite(norm(z))
         z = torch.where(sound, z, self.inverse * unit)
         if self.sweeps:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from ....operators.linear.base import LinearOperator
-from ...base import Solver, _Kept
+from ...base import Kept, Solver
 from ...krylov.requirements import build, require_real, require_spd
 from ...krylov.vectors import dot, norm, ratio, working
 from ...preconditioners.base import Preconditioner
@@ -19,6 +19,20 @@ from ...preconditioners.relaxation import Order, relaxation
 from ...stationary.relax import SOR, SSOR, GaussSeidel, Sweep
 from ...stationary.richardson import Jacobi, Richardson
 from ...system import LinearSystem
+
+
+@final
+class _Tally:
+    """Count corrections that were dropped, and pass them on."""
+
+    def __init__(self, listener: Callable[[Tensor], object] | None) -> None:
+        self.count, self.listener = 0, listener
+
+    def __call__(self, refused: Tensor) -> None:
+        self.count += int(refused.sum())
+        if self.listener is not None:
+            self.listener(refused)
+
 
 Relaxation = Jacobi | Richardson | GaussSeidel | SOR | SSOR
 Sweeper = Callable[[Tensor, Tensor], None]  # change x in place, given its residual
@@ -43,7 +57,7 @@ class Hybrid(Solver):
         every: every so many steps is a correction; 1 leaves the relaxation for where it is dropped.
         line_search: t = d.r / d.A d, exact in the energy norm, for SPD operators. False: t = 1.
         on_refused: called with a bool tensor (...), True for samples whose correction was dropped, whenever
-            there are some.
+            there are some. `result.stats["refused"]` counts them.
 
     Good values: `every` 4 to 10; `Jacobi(0.8)` in two dimensions, or `GaussSeidel()`. To go faster,
     `FlexibleCG(learned_correction(network))` makes the steps conjugate.
@@ -88,8 +102,12 @@ class Hybrid(Solver):
         self.relaxation.check(problem)
 
     def keeping(self) -> Solver:
-        """Return this method with a memory of the last operator's correction."""
-        return replace(self, correction=_Kept(self.correction))
+        """Return this method with a memory of the last operator's correction, and a count of refusals."""
+        return replace(self, correction=Kept(self.correction), on_refused=_Tally(self.on_refused))
+
+    def notes(self) -> dict[str, Any]:
+        """Return `refused`, the corrections that were dropped, over all samples."""
+        return {"refused": self.on_refused.count} if isinstance(self.on_refused, _Tally) else {}
 
     def iterate(self, problem: LinearSystem, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the iterates and the norms of the recomputed residual."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...training.fit import fit
 from ...training.logs import Callback, Moment
-from ...training.losses import Loss, describe
+from ...training.losses import describe
 from ...training.outcome import Trained
 from ...training.settings import Training
 from ...training.validation import Validation
@@ -22,7 +22,6 @@ def train_correction(
     data: CorrectionData,
     settings: Training,
     *,
-    loss: Loss | None = None,
     valid: CorrectionData | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -31,11 +30,12 @@ def train_correction(
 ) -> Trained:
     """Train a network in place by `fit`, and save it with a card in the folder `network` of `out`.
 
+    The loss is `NotayLoss`; for `StencilResidual`, which does not look at the solutions, call `fit`.
+
     Args:
         network: on the device on which it is to be trained.
         data: of one grid. For fresh coefficients or another size call it again, with another folder.
         settings: of `fit`: rate, batch, epochs, seconds, seed.
-        loss: default `NotayLoss()`; `StencilResidual()` does not look at the solutions.
         valid: chooses the best epoch, by the same loss.
         out: folder for history, checkpoints and the network.
         resume: go on from the newest checkpoint in `out`.
@@ -47,7 +47,7 @@ def train_correction(
     Raises:
         Diverged, FolderInUse, OtherTraining, BrokenCheckpoint: as `fit`.
     """
-    loss = NotayLoss() if loss is None else loss
+    loss = NotayLoss()
     watch = None if valid is None else Validation(valid, {"valid": loss})
     trained = fit(network, data, loss, settings, valid=watch, out=out, resume=resume, callbacks=callbacks)
     if out is None:

@@ -13,7 +13,7 @@ from ....operators.linear.base import LinearOperator
 from ....operators.linear.diffusion import Diffusion
 from ....operators.linear.errors import NotSupported
 from ....operators.linear.queries import diagonal
-from ...base import Breakdown, Solver, _Kept
+from ...base import Breakdown, Kept, Solver
 from ...fast.surrogate import neighbour_sum
 from ...krylov.requirements import build, require_real, require_spd
 from ...krylov.vectors import dot, norm, ratio, working
@@ -78,7 +78,7 @@ class ConjugateDirections(Solver):
 
     def keeping(self) -> Solver:
         """Return this method with a memory of the last operator's map."""
-        return replace(self, direction=_Kept(self.direction))
+        return replace(self, direction=Kept(self.direction))
 
     def iterate(self, problem: LinearSystem, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the iterates and the norms of the recomputed residual."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ....operators.linear.base import SPD, LinearOperator
 from ....operators.linear.csr import CSR
+from ....operators.linear.errors import MixedDevices, ShapeMismatch
 from ...preconditioners.base import Preconditioner
 from ...preconditioners.inverse import Inverse
 from .graph import MatrixGraph, matrix_graph
@@ -32,6 +33,8 @@ class SparseInverse(Inverse):
     Raises:
         NotSupported: a batch, a matrix-free operator, not declared symmetric, a negative diagonal entry.
         ZeroDiagonal: a zero diagonal entry.
+        MixedDevices: the network is on another device than A.
+        ShapeMismatch: the network does not give one number per entry of L.
     """
 
     fallback: str | None
@@ -39,8 +42,19 @@ class SparseInverse(Inverse):
     def __init__(self, A: LinearOperator, network: SparseInverseNetwork) -> None:
         super().__init__(A, SPD)
         graph = matrix_graph(A, network.config.pattern, network.config.start)
+        weights = next(network.parameters())
+        if weights.device != A.device:
+            raise MixedDevices(
+                f"the network is on {weights.device}, the operator on {A.device}: move it with "
+                f"network.to({str(A.device)!r})"
+            )
         with torch.no_grad():
-            entries = network.to(A.device)(graph).to(A.dtype)
+            entries = network(graph).to(A.dtype)
+        if entries.shape != graph.kept.shape:
+            raise ShapeMismatch(
+                f"the network wrote {tuple(entries.shape)} numbers, L has {len(graph.kept)} entries: give "
+                "one for each"
+            )
         self.fallback = None
         self.L: CSR | None = None  # scaled: D^-1/2 L
         self.weight = graph.scale.square()  # of the identity: eps / d

@@ -40,7 +40,7 @@ class LearnedCycle(Inverse):
         settings: to use in place of a choice.
         bottom: solve exactly by a dense inverse from this many unknowns on.
         islands: how to find the groups to deflate; None for no deflation.
-        dtype: type of the cycle.
+        dtype: type of the cycle; None: float32, or what `multigrid` takes where it is used.
         packed: the hierarchy of A, where it is there already.
 
     Attributes:
@@ -59,7 +59,7 @@ class LearnedCycle(Inverse):
         settings: CycleSettings | None = None,
         bottom: int = 300,
         islands: Islands | None = _DEFAULT_ISLANDS,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         packed: Packed | None = None,
     ) -> None:
         if not isinstance(A, Diffusion):
@@ -68,13 +68,12 @@ class LearnedCycle(Inverse):
         self.settings, self.classical = None, None
         self.fallback = "no network was given" if chooser is None and settings is None else _unfit(A, bottom)
         if self.fallback is None:
-            short = np.float32 if dtype == torch.float32 else np.float64
+            short = np.float64 if dtype == torch.float64 else np.float32
             self.packed = packed or Packed(A, bottom, islands, short)
             self.fallback = self._choose(chooser, settings)
         if self.fallback is not None:
             self.settings = None
-            options = {"cycle": Cycle.W, "bottom": bottom, "islands": islands}
-            self.classical = GeometricMultigrid(A, **options)
+            self.classical = GeometricMultigrid(A, cycle=Cycle.W, bottom=bottom, islands=islands, dtype=dtype)
 
     def _choose(self, chooser: CycleChooser | None, settings: CycleSettings | None) -> str | None:
         """Take the settings, or those that the network chooses; return what went wrong."""
@@ -127,7 +126,7 @@ def learned_cycle(
     *,
     bottom: int = 300,
     islands: Islands | None = _DEFAULT_ISLANDS,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> Preconditioner:
     """Return the preconditioner that applies one cycle with chosen settings; see `LearnedCycle`.
 

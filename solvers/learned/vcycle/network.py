@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from ....operators.linear.errors import ShapeMismatch
 from ...multigrid.layout import Offset
 from ..part import LearnedPart
 from .features import channels, from_blocks, level_features, of_class, to_blocks
@@ -156,7 +157,11 @@ class VCycleNetwork(LearnedPart):
         """Return what to change on a level with this stencil."""
         shape, count, config = tuple(centre.shape[1:]), len(self._slots), self.config
         features = level_features(centre, sides)
-        raw = self(to_blocks(features, first).to(self.head.weight))
+        blocks = to_blocks(features, first).to(self.head.weight)
+        raw = self(blocks)
+        wanted = (len(blocks), 2 * count + 2 ** len(shape), *blocks.shape[2:])
+        if raw.shape != wanted:
+            raise ShapeMismatch(f"the network gave {tuple(raw.shape)}, a level of {shape} needs {wanted}")
         bounds = (config.transfer, config.blend)
         groups: tuple[dict[Axes, dict[Offset, Tensor]], ...] = ({}, {})
         for part, (group, bound) in enumerate(zip(groups, bounds, strict=True)):

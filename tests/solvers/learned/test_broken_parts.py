@@ -31,12 +31,6 @@ def _load():
 systems, broken = _load()
 PER_CELL = 3  # systems per part and defect in the long test
 NAMED = [part.name for part in broken.PARTS]
-WITHOUT_NAME = {  # networks of a wrong shape end in an error of torch here, raised at set-up or in a step
-    ("V-cycle in CG", "wrong shape"),
-    ("correction in FlexibleCG", "wrong shape"),
-    ("correction in Hybrid", "wrong shape"),
-    ("sparse inverse in CG", "wrong shape"),
-}
 
 
 def hold(part, defects, systems, seed):
@@ -45,7 +39,7 @@ def hold(part, defects, systems, seed):
     for defect in defects:
         counts, verdicts = broken.count(part, defect, systems, seed)
         total += counts
-        forbidden = {"wrong"} if (part.name, defect) in WITHOUT_NAME else {"wrong", "unnamed"}
+        forbidden = {"wrong", "unnamed"}
         if part.safe:
             forbidden.add("named")
         found = [f"{v.kind}: {v.why}" for v in verdicts if v.kind in forbidden]

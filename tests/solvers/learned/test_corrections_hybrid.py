@@ -126,6 +126,8 @@ def test_a_broken_correction_leaves_the_relaxation(name, kind):
     assert torch.allclose(iterates(problem, solver), plain, rtol=1e-10)
     assert len(refused) == 4
     assert all(bool(which) for which in refused)
+    result = solve(problem, solver, stop=Stop(max_steps=12), throw=False)
+    assert result.stats["refused"] == 4
 
 
 @pytest.mark.parametrize("sign", [1, -1])
