@@ -43,6 +43,7 @@ from solvus.bench import Case, Method, Options, Outcome, main
 from solvus.operators.linear import Diffusion
 from solvus.solvers import CG, LinearSystem, Preconditioner, Solver
 from solvus.solvers.fast import fast_transform
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.directions import (
     ConjugateDirections,
     DCDMNetwork,
@@ -51,7 +52,6 @@ from solvus.solvers.learned.directions import (
     SymmetricMultilevelNetwork,
     learned_directions,
     random_obstacles,
-    shipped,
 )
 from solvus.solvers.multigrid import amg as our_amg
 from solvus.solvers.multigrid import multigrid

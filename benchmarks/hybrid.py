@@ -30,8 +30,8 @@ from solvus.operators.linear import Diffusion
 from solvus.operators.pde.fields import log_normal
 from solvus.solvers import CG, LinearSystem, Solver
 from solvus.solvers.krylov import FlexibleCG
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.corrections import CorrectionNetwork, Hybrid, learned_correction
-from solvus.solvers.learned.directions import shipped
 from solvus.solvers.multigrid import multigrid
 from solvus.solvers.preconditioners import Preconditioner, jacobi, ssor
 from solvus.solvers.stationary import SOR, GaussSeidel, Jacobi, young_omega

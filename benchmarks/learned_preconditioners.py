@@ -2,7 +2,7 @@
 
 -div(k grad u) = f with zero Dirichlet values, 5- or 7-point differences on n^2 or n^3 unknowns, one
 coefficient per cell, f random (seed 0), zero start, conjugate gradients to a relative residual of 1e-8. With
-g a smooth Gaussian random field of unit variance (seeds 101 to 115; training draws from a stream of its own):
+g a smooth Gaussian random field of unit variance (seeds 2101 to 2114; training has a stream of its own):
 
   log-normal-S       k = exp(S g), about twenty structures per side (eight in 3D)
   two-phase-C        k = C where g > 0, else 1
@@ -26,14 +26,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
 import pyamg
 import torch
 
-import solvus.solvers.learned.vcycle
 from solvus.bench import Case, Method, SystemCase, main, ours
 from solvus.bench.peers import petsc_cg, pyamg_cg
 from solvus.bench.record import Record
@@ -42,32 +40,32 @@ from solvus.operators.linear import Diffusion
 from solvus.operators.pde.fields import log_normal, two_phase
 from solvus.solvers import CG, Auto, LinearSystem
 from solvus.solvers.fem import BOOMERAMG
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.vcycle import CycleChooser, LearnedCycle, learned_cycle
 from solvus.solvers.multigrid import multigrid
 
-WEIGHTS = Path(solvus.solvers.learned.vcycle.__file__).resolve().parents[1] / "weights"
 STEPS = 500  # beyond that a preconditioner has failed
 OURS_TOO = ("learned-CG", "compiled-W-CG")  # rows that are no classical method of another origin
 
 Field = Callable[[Grid], np.ndarray]
 FIELDS: dict[str, Field] = {
-    "log-normal-3": lambda grid: log_normal(grid, 3.0, 101),
-    "log-normal-2-coarse": lambda grid: log_normal(grid, 2.0, 102, structures=5.0),
-    "log-normal-3-fine": lambda grid: log_normal(grid, 3.0, 103, structures=40.0),
-    "two-phase-1e2": lambda grid: two_phase(grid, 1e2, 104),
-    "two-phase-1e4": lambda grid: two_phase(grid, 1e4, 105),
-    "two-phase-1e6": lambda grid: two_phase(grid, 1e6, 106),
-    "two-phase-1e4-coarse": lambda grid: two_phase(grid, 1e4, 107, structures=5.0),
-    "two-phase-1e4-fine": lambda grid: two_phase(grid, 1e4, 108, structures=40.0),
-    "two-phase-1e7": lambda grid: two_phase(grid, 1e7, 109),
+    "log-normal-3": lambda grid: log_normal(grid, 3.0, 2101),
+    "log-normal-2-coarse": lambda grid: log_normal(grid, 2.0, 2102, structures=5.0),
+    "log-normal-3-fine": lambda grid: log_normal(grid, 3.0, 2103, structures=40.0),
+    "two-phase-1e2": lambda grid: two_phase(grid, 1e2, 2104),
+    "two-phase-1e4": lambda grid: two_phase(grid, 1e4, 2105),
+    "two-phase-1e6": lambda grid: two_phase(grid, 1e6, 2106),
+    "two-phase-1e4-coarse": lambda grid: two_phase(grid, 1e4, 2107, structures=5.0),
+    "two-phase-1e4-fine": lambda grid: two_phase(grid, 1e4, 2108, structures=40.0),
+    "two-phase-1e7": lambda grid: two_phase(grid, 1e7, 2109),
 }
 MASKED: dict[str, Field] = {
-    "discs-1e4": lambda grid: two_phase(grid, 1e4, 110),
-    "obstacles": lambda grid: log_normal(grid, 2.0, 111),
+    "discs-1e4": lambda grid: two_phase(grid, 1e4, 2110),
+    "obstacles": lambda grid: log_normal(grid, 2.0, 2111),
 }
 SOLID: dict[str, Field] = {
-    "3d-log-normal-2": lambda grid: log_normal(grid, 2.0, 112, structures=8.0),
-    "3d-two-phase-1e4": lambda grid: two_phase(grid, 1e4, 113, structures=8.0),
+    "3d-log-normal-2": lambda grid: log_normal(grid, 2.0, 2112, structures=8.0),
+    "3d-two-phase-1e4": lambda grid: two_phase(grid, 1e4, 2113, structures=8.0),
 }
 
 
@@ -78,7 +76,7 @@ def walls(name: str, n: int) -> np.ndarray:
     if name == "discs-1e4":
         return (3 * X % 1 - 0.5) ** 2 + (3 * Y % 1 - 0.5) ** 2 > 0.3**2
     free = np.ones((n, n), dtype=bool)
-    for u, v, half in np.random.default_rng(114).random((30, 3)) * (1, 1, 0.06):
+    for u, v, half in np.random.default_rng(2114).random((30, 3)) * (1, 1, 0.06):
         free &= np.maximum(abs(X - u), abs(Y - v)) > half
     return free
 
@@ -114,7 +112,7 @@ def cases() -> list[Case]:
 
 def learned() -> CG:
     """Return CG with the shipped networks, by axes of the system; kernels are compiled here, unmeasured."""
-    parts = {dim: CycleChooser.load(WEIGHTS / f"vcycle-{dim}d") for dim in (2, 3)}
+    parts = {dim: CycleChooser.load(shipped(f"vcycle-{dim}d")) for dim in (2, 3)}
     for dim, part in parts.items():
         small = Grid((31,) * dim)
         A = Diffusion(small, two_phase(small, 1e4, 0))

@@ -13,7 +13,7 @@ from solvus.meshes import Grid
 from solvus.operators.linear import Diffusion, to_scipy, to_scipy_operator
 from solvus.solvers import CG, Stop, solve
 from solvus.solvers.fem import VariableDiffusion, fenics, find_interpreter
-from solvus.solvers.learned.directions import shipped
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.vcycle import learned_cycle
 
 PETSC = """import os, sys, numpy as np; from petsc4py import PETSc

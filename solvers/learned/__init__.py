@@ -13,6 +13,7 @@ from .neural import FieldSystem, Neural
 from .part import LearnedPart
 from .safeguard import Safeguarded
 from .safeguard_probe import probed
+from .shipped import shipped
 from .sparse_inverse import factored_sparse_inverse
 from .tuner import Cost, Tuner
 from .vcycle import learned_cycle, learned_vcycle
@@ -43,4 +44,5 @@ __all__ = [
     "learned_vcycle",
     "over",
     "probed",
+    "shipped",
 ]

@@ -26,8 +26,7 @@ from solvus.operators.linear import (
 )
 from solvus.solvers import CG, LinearSystem, Stop, solve
 from solvus.solvers.fast import fast_transform
-from solvus.solvers.learned import factored_sparse_inverse, learned_cycle
-from solvus.solvers.learned.directions import shipped
+from solvus.solvers.learned import factored_sparse_inverse, learned_cycle, shipped
 from solvus.solvers.learned.sparse_inverse import SparseInverseNetwork, sparse_inverse
 from solvus.solvers.multigrid import amg, multigrid
 from solvus.solvers.preconditioners import (

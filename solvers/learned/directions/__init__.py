@@ -9,7 +9,6 @@ from .losses import EnergyLeft, LineSearchResidual, ResidualNorm
 from .multilevel_network import MultilevelConfig, MultilevelNetwork
 from .network import DirectionNetwork, cell_image
 from .obstacles import random_obstacles
-from .shipped import shipped
 from .solver import ConjugateDirections
 from .symmetric_network import SymmetricConfig, SymmetricMultilevelNetwork
 from .train import train_directions
@@ -39,6 +38,5 @@ __all__ = [
     "learned_directions",
     "random_obstacles",
     "ritz_modes",
-    "shipped",
     "train_directions",
 ]

@@ -13,6 +13,7 @@ from solvus.operators.linear import Diffusion
 from solvus.operators.linear.errors import ShapeMismatch
 from solvus.solvers import CG, LinearSystem, Stop, jacobi, solve
 from solvus.solvers.krylov import FlexibleCG
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.corrections import (
     CorrectionConfig,
     CorrectionData,
@@ -25,7 +26,7 @@ from solvus.solvers.learned.corrections import (
     stencil_channels,
     train_correction,
 )
-from solvus.solvers.learned.directions import LineSearchResidual, cell_image, shipped
+from solvus.solvers.learned.directions import LineSearchResidual, cell_image
 from solvus.solvers.stationary import Jacobi
 from solvus.solvers.training import Training, fit
 from solvus.solvers.training.saving import read_config

@@ -13,6 +13,7 @@ from solvus.meshes import Grid
 from solvus.operators.linear import Diffusion, NotSupported, dense, sparse
 from solvus.operators.linear.errors import ShapeMismatch
 from solvus.solvers import CG, LinearSystem, Stop, solve
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.directions import (
     BoxModes,
     ConjugateDirections,
@@ -32,7 +33,6 @@ from solvus.solvers.learned.directions import (
     learned_directions,
     random_obstacles,
     ritz_modes,
-    shipped,
     train_directions,
 )
 from solvus.solvers.learned.directions.losses import graph_laplacian

@@ -16,7 +16,8 @@ from solvus.operators.linear import Diffusion, to_scipy, to_scipy_operator
 from solvus.operators.pde.fields import two_phase
 from solvus.solvers import CG, FGMRES, LinearSystem, Stop, solve
 from solvus.solvers.fem import ScikitFem, VariableDiffusion
-from solvus.solvers.learned.directions import MultilevelConfig, MultilevelNetwork, learned_directions, shipped
+from solvus.solvers.learned import shipped
+from solvus.solvers.learned.directions import MultilevelConfig, MultilevelNetwork, learned_directions
 from solvus.solvers.learned.safeguard_probe import probed
 from solvus.solvers.learned.vcycle import VCycleConfig, VCycleNetwork, learned_cycle, learned_vcycle
 

@@ -1,7 +1,6 @@
 """Sparse inverses, learned and factored: SPD whatever the network says, free of scale, never wrong."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from solvus.operators.linear.algebra import Identity
 from solvus.operators.linear.errors import NotSupported, ZeroDiagonal
 from solvus.operators.linear.queries import diagonal
 from solvus.solvers import CG, LinearSystem, Stop, solve
+from solvus.solvers.learned import shipped
 from solvus.solvers.learned.sparse_inverse import (
     FactoredSparseInverse,
     Pattern,
@@ -33,7 +33,6 @@ from solvus.solvers.preconditioners import ic0, jacobi
 
 WIDE = torch.float64
 PATTERNS = list(Pattern)
-WEIGHTS = Path(__file__).resolve().parents[3] / "solvers" / "learned" / "weights" / "sparse-inverse"
 
 
 def network(pattern="full", seed=0, size=0.5, **options):
@@ -372,12 +371,14 @@ def test_save_and_load(tmp_path):
     assert torch.equal(again @ right_side(A), SparseInverse(A, net) @ right_side(A))
 
 
-@pytest.mark.skipif(not WEIGHTS.exists(), reason="no weights are shipped")
 def test_shipped_weights_halve_the_steps_of_jacobi():
     A = spread(400, contrast=1.0)
     assert isinstance(A, CSR)
     system = LinearSystem(A, right_side(A))
-    counts = [solve(system, CG(M), stop=Stop(rtol=1e-8)).steps for M in (jacobi, sparse_inverse(WEIGHTS))]
+    counts = [
+        solve(system, CG(M), stop=Stop(rtol=1e-8)).steps
+        for M in (jacobi, sparse_inverse(shipped("sparse-inverse")))
+    ]
     assert counts[1] < 0.6 * counts[0]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...training.saving import MissingFile
+from ..training.saving import MissingFile
 
-_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+_FOLDER = Path(__file__).resolve().parent / "weights"
 
 
 def shipped(name: str) -> Path:
