@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.solvus-installed
 DEMO := out/demo
 BENCHMARKS := poisson contrast masked matrices fem datagen
+RELAX := cg,fixed-1,fixed-1.4,fixed-1.95,tsallis-inf,reduced-variance,chebcb,instance-optimal,dst
+CYCLES := log-normal-3:255,two-phase-1e6:255,discs-1e4:255
 
 # A virtual environment that was moved here from another folder is not usable: forget that it was finished.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
@@ -60,11 +62,17 @@ demo: setup fenics
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
 	@failed=; for name in $(BENCHMARKS); do \
 	    echo "== benchmarks/$$name.py --quick"; \
-	    $(BIN)/python benchmarks/$$name.py --quick --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
+	    $(BIN)/python benchmarks/$$name.py --quick --repeats 2 --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
 	done; \
 	echo '== benchmarks/operators.py --quick, networks as shipped'; \
 	$(BIN)/python benchmarks/operators.py --quick --repeats 1 --only darcy64,darcy64-start --out $(DEMO)/operators.jsonl || \
 	    failed="$$failed operators"; \
+	echo '== learned linear solvers: omega chosen online, cycles chosen by a network, search directions'; \
+	$(BIN)/python benchmarks/learning_to_relax.py --quick --repeats 1 --methods $(RELAX) --out $(DEMO)/relax.jsonl || \
+	    failed="$$failed learning_to_relax"; \
+	$(BIN)/python benchmarks/learned_preconditioners.py --only $(CYCLES) --repeats 2 --out $(DEMO)/cycles.jsonl || \
+	    failed="$$failed learned_preconditioners"; \
+	$(BIN)/python benchmarks/dcdm.py --only sphere:32 --repeats 1 --out $(DEMO)/dcdm.jsonl || failed="$$failed dcdm"; \
 	$(BIN)/solvus generate darcy --n 64 --resolution 64 --seed 7 --out $(DEMO)/darcy && \
 	    $(BIN)/solvus check $(DEMO)/darcy && $(BIN)/solvus show $(DEMO)/darcy || failed="$$failed dataset"; \
 	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl || failed="$$failed report"; \
