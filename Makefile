@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.solvus-installed
 DEMO := out/demo
-BENCHMARKS := poisson contrast masked matrices fem datagen
+BENCHMARKS := poisson masked matrices fem datagen
+CONTRAST := constant:255,log-normal-3:255,two-phase-1e4:255,two-phase-1e6:255
 RELAX := cg,fixed-1,fixed-1.4,fixed-1.95,tsallis-inf,reduced-variance,chebcb,instance-optimal,dst
 CYCLES := log-normal-3:255,two-phase-1e6:255,discs-1e4:255
 
@@ -64,6 +65,9 @@ demo: setup fenics
 	    echo "== benchmarks/$$name.py --quick"; \
 	    $(BIN)/python benchmarks/$$name.py --quick --repeats 2 --out $(DEMO)/$$name.jsonl || failed="$$failed $$name"; \
 	done; \
+	echo '== benchmarks/contrast.py, some of --quick'; \
+	$(BIN)/python benchmarks/contrast.py --only $(CONTRAST) --repeats 2 --out $(DEMO)/contrast.jsonl || \
+	    failed="$$failed contrast"; \
 	echo '== benchmarks/operators.py --quick, networks as shipped'; \
 	$(BIN)/python benchmarks/operators.py --quick --repeats 1 --only darcy64,darcy64-start --out $(DEMO)/operators.jsonl || \
 	    failed="$$failed operators"; \
