@@ -136,7 +136,7 @@ class HeatSequence(Relaxed):
         u, count = self.start(), len(uniforms)
         arms, steps = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         inputs = self.scaled, self.centres, self.contexts, uniforms
-        worst = heat_roll(*kernels, memory, *inputs, omegas, u, arms, steps)
+        worst = heat_roll(*kernels, memory, inputs, omegas, (u, arms, steps))
         return u[1:-1, 1:-1], arms, steps, worst
 
     def table(self) -> np.ndarray:
@@ -187,7 +187,8 @@ class ShiftedLaplacians(Relaxed):
         count = len(uniforms)
         arms, steps = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         u = np.zeros_like(self.rhs[0])
-        worst = sor_roll(*kernels, memory, self.rhs, self.contexts, uniforms, omegas, u, arms, steps)
+        inputs = self.rhs, self.contexts, uniforms
+        worst = sor_roll(*kernels, memory, inputs, omegas, (u, arms, steps))
         return u, arms, steps, worst
 
     def table(self) -> np.ndarray:

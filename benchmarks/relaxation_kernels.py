@@ -149,8 +149,13 @@ def heat_solve(u, b, size, g, omega, work):
 
 
 @njit
-def heat_roll(choose, learn, memory, g, centres, contexts, uniforms, omegas, u, arms, steps):
-    """Take the steps of the sequence; return the largest true relative residual that was looked at."""
+def heat_roll(choose, learn, memory, inputs, omegas, state):
+    """Take the steps of the sequence; return the largest true relative residual that was looked at.
+
+    `inputs`: scaled diffusivities, centres, contexts, uniforms; `state`: u, arms and steps, overwritten.
+    """
+    g, centres, contexts, uniforms = inputs
+    u, arms, steps = state
     b, work, worst = np.zeros_like(u), np.zeros((4, *u.shape)), 0.0
     for t in range(uniforms.shape[0]):
         arms[t] = choose(memory, contexts[t], uniforms[t])
@@ -212,8 +217,13 @@ def sor_solve(u, b, c, omega):
 
 
 @njit
-def sor_roll(choose, learn, memory, rhs, contexts, uniforms, omegas, u, arms, steps):
-    """Solve the systems; return the largest true relative residual that was looked at."""
+def sor_roll(choose, learn, memory, inputs, omegas, state):
+    """Solve the systems; return the largest true relative residual that was looked at.
+
+    `inputs`: right-hand sides, contexts, uniforms; `state`: u, arms and steps, overwritten.
+    """
+    rhs, contexts, uniforms = inputs
+    u, arms, steps = state
     worst, zero = 0.0, np.zeros_like(u)
     for t in range(uniforms.shape[0]):
         arms[t] = choose(memory, contexts[t], uniforms[t])
