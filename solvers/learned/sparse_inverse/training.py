@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +18,7 @@ from ...krylov.cg import CG
 from ...preconditioners.base import Preconditioner
 from ...preconditioners.jacobi import jacobi
 from ...system import LinearSystem
+from ..trainer import SystemTrainer
 from .factored import Pattern
 from .losses import TrainingSystem, hutchinson, kaporin, reduction
 from .network import SparseInverseNetwork
@@ -96,7 +95,7 @@ def ratio(counts: Sequence[int], others: Sequence[int]) -> float:
 
 
 @final
-class Trainer:
+class Trainer(SystemTrainer[SparseInverseNetwork, CSR]):
     """Train a network; the state can be written and taken up again.
 
     Args:
@@ -110,6 +109,8 @@ class Trainer:
     >>> Trainer(SparseInverseNetwork(), tiny, draw=RandomMeshes((50, 100)).draw).run(validation=[]) < 0
     True
     """
+
+    settings: Training
 
     def __init__(
         self,
@@ -125,50 +126,18 @@ class Trainer:
                 "the objective 'kaporin' needs the determinant of L, which is not triangular here: use the "
                 "pattern 'lower', or the objective 'reduction'"
             )
-        self.network, self.settings, self.report = network, settings, report
-        self.draw = draw or RandomMeshes().draw
-        self.folder = None if folder is None else Path(folder)
-        self.rng = np.random.default_rng(settings.seed)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate)
-        self.step, self.drawn, self.spent = 0, 0, 0.0
+        optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate)
+        super().__init__(network, settings, optimiser, folder, report)
+        self.draw, self.place = draw or RandomMeshes().draw, 0
         self.pool: list[TrainingSystem] = []
         self.visits: list[int] = []
 
-    def run(self, validation: Sequence[CSR]) -> float:
-        """Train and return the mean loss of the last steps; `validation`: compared with Jacobi's method."""
-        begin, before, settings = time.perf_counter(), self.spent, self.settings
-        plain = iterations(jacobi, validation)
-        losses: list[float] = []
-        while self.step < settings.steps:
-            self.spent = before + time.perf_counter() - begin
-            if settings.seconds is not None and self.spent > settings.seconds:
-                break
-            losses.append(self.advance())
-            if self.step % settings.evaluate_every == 0:
-                self._log(losses[-settings.evaluate_every :], validation, plain)
-        recent = losses[-50:]
-        return sum(recent) / max(1, len(recent))
+    def _loss(self) -> Tensor:
+        self.place = self._choose()
+        return self.loss(self.pool[self.place])
 
-    def advance(self) -> float:
-        """Take one step on one matrix and return its loss."""
-        settings = self.settings
-        share = self.step / settings.steps
-        if settings.seconds is not None:
-            share = max(share, self.spent / settings.seconds)
-        for entry in self.optimiser.param_groups:
-            entry["lr"] = settings.rate * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
-        place = self._choose()
-        loss = self.loss(self.pool[place])
-        self.optimiser.zero_grad()
-        loss.backward()
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if bool(torch.isfinite(size)):
-            self.optimiser.step()
-        self.optimiser.zero_grad()
-        self.visits[place] += 1 if bool(torch.isfinite(size)) else settings.visits
-        self.step += 1
-        return float(loss.detach())
+    def _visited(self, sound: bool) -> None:
+        self.visits[self.place] += 1 if sound else self.settings.visits
 
     def loss(self, system: TrainingSystem) -> Tensor:
         """Return the loss on one matrix, with fresh random vectors."""
@@ -194,44 +163,14 @@ class Trainer:
             self.visits[place : place + 1] = [0]
         return place
 
-    def _log(self, losses: list[float], validation: Sequence[CSR], plain: list[int]) -> None:
+    def _classical(self, validation: Sequence[CSR]) -> list[int]:
+        return iterations(jacobi, validation)
+
+    def _compare(self, validation: Sequence[CSR], classical: list[int]) -> dict[str, Any]:
         learned = iterations(sparse_inverse(self.network), validation)
-        row = {
-            "step": self.step,
-            "seconds": round(self.spent, 1),
+        return {
             "matrices": self.drawn,
-            "loss": round(sum(losses) / max(1, len(losses)), 4),
             "iterations": learned,
-            "jacobi": plain,
-            "ratio": round(ratio(learned, plain), 4),
+            "jacobi": classical,
+            "ratio": round(ratio(learned, classical), 4),
         }
-        if self.report is not None:
-            self.report(row)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            self.save_state(self.folder / "state.pt")
-
-    def save_state(self, path: str | Path) -> None:
-        """Write weights, optimiser, generators and counters; the pool is drawn anew after `load_state`."""
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "generator": self.generator.get_state(),
-                "rng": json.dumps(self.rng.bit_generator.state),
-                "counters": (self.step, self.drawn, self.spent),
-                "settings": json.dumps(asdict(self.settings)),
-            },
-            path,
-        )
-
-    def load_state(self, path: str | Path) -> None:
-        """Take up a training that was saved."""
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.step, self.drawn, self.spent = state["counters"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +20,7 @@ from ...multigrid.geometric import Smoothing
 from ...multigrid.islands import Islands
 from ...multigrid.layout import Offset
 from ...system import LinearSystem
+from ..trainer import SystemTrainer
 from .hierarchy import Box, BoxLevel, apply_cycle, boxed, first_coarse, padded, set_up
 from .network import VCycleNetwork
 from .preconditioner import learned_vcycle
@@ -165,7 +164,7 @@ def reduction(
 
 
 def iterations(
-    network: VCycleNetwork | None, operators: list[Diffusion], rtol: float = 1e-8, *, max_steps: int = 300
+    network: VCycleNetwork | None, operators: Sequence[Diffusion], rtol: float = 1e-8, *, max_steps: int = 300
 ) -> list[int]:
     """Return the CG steps to rtol with the cycle, for one random right-hand side each."""
     counts = []
@@ -192,7 +191,7 @@ def validation(n: int = 127, dim: int = 2) -> list[Diffusion]:
 
 
 @final
-class Trainer:
+class Trainer(SystemTrainer[VCycleNetwork, Diffusion]):
     """Train a network; the state can be written and taken up again.
 
     Args:
@@ -207,6 +206,8 @@ class Trainer:
     True
     """
 
+    settings: Training
+
     def __init__(
         self,
         network: VCycleNetwork,
@@ -215,61 +216,32 @@ class Trainer:
         folder: str | Path | None = None,
         report: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.network, self.settings, self.report = network, settings, report
-        self.folder = None if folder is None else Path(folder)
-        self.rng = np.random.default_rng(settings.seed)
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
+        optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
+        super().__init__(network, settings, optimiser, folder, report)
         self.sweeps = Smoothing(lower=0.25 if settings.dim < 3 else 1 / 6).weights()
-        self.step, self.spent = 0, 0.0
         self.groups: list[Group] = []
+        self.place = 0
 
-    def run(self, validation: list[Diffusion]) -> float:
-        """Train and return the mean loss of the last steps; `validation`: compared to the classical cycle."""
-        begin, before, settings = time.perf_counter(), self.spent, self.settings
-        classical = iterations(None, validation)
-        losses: list[float] = []
-        while self.step < settings.steps:
-            self.spent = before + time.perf_counter() - begin
-            if settings.seconds is not None and self.spent > settings.seconds:
-                break
-            losses.append(self.advance())
-            if self.step % settings.evaluate_every == 0:
-                self._log(losses[-settings.evaluate_every :], validation, classical)
-        recent = losses[-50:]
-        return sum(recent) / max(1, len(recent))
-
-    def advance(self) -> float:
-        """Take one step on one group and return its loss."""
+    def _loss(self) -> Tensor:
         settings = self.settings
-        place = int(self.rng.integers(settings.groups))
-        if place >= len(self.groups):
-            place = len(self.groups)
+        self.place = min(int(self.rng.integers(settings.groups)), len(self.groups))
+        if self.place == len(self.groups):
             self.groups.append(self._fresh())
-        group = self.groups[place]
-        share = self.step / settings.steps
-        if settings.seconds is not None:
-            share = max(share, self.spent / settings.seconds)
-        for entry in self.optimiser.param_groups:
-            entry["lr"] = settings.rate * 0.5 * (1 + float(np.cos(np.pi * min(share, 1.0))))
+        group = self.groups[self.place]
         levels = group.levels(self.network)
         loss = contraction(group, levels, self.sweeps)
         if settings.cg_steps:
             loss = loss + reduction(group, levels, self.sweeps, settings.cg_steps, self.generator)
-        self.optimiser.zero_grad()
-        loss.backward()
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if bool(torch.isfinite(size)):
-            self.optimiser.step()
-        else:
-            self.optimiser.zero_grad()
+        return loss
+
+    def _visited(self, sound: bool) -> None:
+        group = self.groups[self.place]
         group.visits += 1
-        if group.visits >= settings.visits or not bool(torch.isfinite(size)):
-            self.groups[place] = self._fresh()
-        self.step += 1
-        return float(loss.detach())
+        if group.visits >= self.settings.visits or not sound:
+            self.groups[self.place] = self._fresh()
 
     def _fresh(self) -> Group:
+        self.drawn += self.settings.batch
         n = int(self.rng.choice(self.settings.sizes))
         group = Group.draw(n, self.settings, self.network.config.start, self.rng, self.generator)
         with torch.no_grad():
@@ -278,43 +250,10 @@ class Trainer:
                 contraction(group, levels, self.sweeps)
         return group
 
-    def _log(self, losses: list[float], validation: list[Diffusion], classical: list[int]) -> None:
+    def _classical(self, validation: Sequence[Diffusion]) -> list[int]:
+        return iterations(None, validation)
+
+    def _compare(self, validation: Sequence[Diffusion], classical: list[int]) -> dict[str, Any]:
         learned = iterations(self.network, validation)
-        row = {
-            "step": self.step,
-            "seconds": round(self.spent, 1),
-            "loss": sum(losses) / max(1, len(losses)),
-            "iterations": learned,
-            "zero_output": classical,
-            "ratio": sum(learned) / max(1, sum(classical)),
-        }
-        if self.report is not None:
-            self.report(row)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            self.save_state(self.folder / "state.pt")
-
-    def save_state(self, path: str | Path) -> None:
-        """Write weights, optimiser, generators and counters; the groups are drawn anew after `load_state`."""
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "generator": self.generator.get_state(),
-                "rng": json.dumps(self.rng.bit_generator.state),
-                "counters": (self.step, self.spent),
-                "settings": json.dumps(asdict(self.settings)),
-            },
-            path,
-        )
-
-    def load_state(self, path: str | Path) -> None:
-        """Take up a training that was saved."""
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.step, self.spent = state["counters"]
+        ratio = sum(learned) / max(1, sum(classical))
+        return {"iterations": learned, "zero_output": classical, "ratio": ratio}
