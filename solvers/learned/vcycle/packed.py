@@ -192,13 +192,16 @@ def coarsen(stencil: Plain, shape: Geometry) -> tuple[Array, Plain]:
     read, role = roles(dim, star)
     p = np.zeros((shape.steps.size, coarse.total))
     far = np.empty((3, coarse.shape[-1]))
-    sk.interpolation((stencil.centre, stencil.w, stencil.d), shape.lines, shape.steps, read, role, far, p)
+    lead = shape.fine.lead  # neighbours of ghosts are read too, and must be zero
+    wide = (np.pad(stencil.centre, lead), np.pad(stencil.w, ((0, 0), (lead, lead))), stencil.d)
+    lines = shape.lines + np.array([0, lead, 0])
+    sk.interpolation(wide, lines, shape.steps, read, role, far, p)
     half = half_offsets(dim)
     out = np.zeros((1 + len(half), coarse.total))
     table = terms(dim, star)
     table = np.column_stack([table[:, 0], shape.steps[table[:, 0]], table[:, 1:]])
     step = np.array([0, *(coarse.distance(o) for o in half)])
-    sk.product((stencil.centre, stencil.w, stencil.d), shape.lines, table, step, p, out, far[0])
+    sk.product(wide, lines, table, step, p, out, far[0])
     return p, Plain(coarse, out[0], out[1:], step[1:])
 
 

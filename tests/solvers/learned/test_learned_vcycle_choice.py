@@ -165,6 +165,28 @@ def test_coarse_operators_are_those_of_multigrid(name):
             torch.testing.assert_close(torch.as_tensor(mine), theirs, rtol=1e-9, atol=1e-12 * scale)
 
 
+def surrounded(a):
+    """Return a copy of an array that lies between others in memory, which hold no numbers."""
+    wide = np.full((3, *a.shape), np.nan)
+    wide[1] = a
+    return wide[1]
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (8, 9), (5, 7, 9)])
+def test_nothing_beside_the_arrays_counts(shape):
+    """Next to a Neumann face neighbours of ghosts are asked for, which lie outside the arrays."""
+    grid = Grid(shape, centring="cell", boundary="neumann")
+    A = Diffusion(grid, two_phase(grid, 10.0, 0))
+    level, first = plain(A), first_coarse(A)
+    for _ in range(2):  # star, then full stencil
+        bare = Plain(level.layout, surrounded(level.centre), surrounded(level.w), level.d)
+        shape_of = geometry(level.layout, first)
+        (p, level), (q, other) = coarsen(level, shape_of), coarsen(bare, shape_of)
+        assert np.array_equal(p, q)
+        assert np.array_equal(level.centre, other.centre)
+        assert np.array_equal(level.w, other.w)
+
+
 def test_dense_bottom():
     A = jumping(24)
     packed = Packed(A, 300, None, np.float64)
