@@ -14,7 +14,7 @@ ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(shell rm -f $(STAMP))
 endif
 
-.PHONY: help demo test slow lint setup fenics chromium clean
+.PHONY: help demo test slow lint setup fenics mesher chromium clean
 
 help:
 	@echo 'make demo    set up, run the quick benchmarks, make a dataset, draw the page $(DEMO)/index.html (10 minutes)'
@@ -43,6 +43,10 @@ build/typing/solvus/__init__.py: $(wildcard src/solvus/*)
 fenics:
 	@$(call apt,python3-dolfinx-real,/usr/bin/python3 -c 'import dolfinx')
 
+# System libraries that gmsh, a Python package, looks for; without them nothing is meshed from shapes.
+mesher: setup
+	@$(call apt,libglu1-mesa libxcursor1 libxft2 libxinerama1,$(BIN)/python -c 'import gmsh')
+
 chromium:
 	@$(call apt,chromium,command -v chromium || command -v chromium-browser || command -v google-chrome)
 
@@ -59,7 +63,7 @@ endef
 
 # --- the two main jobs --------------------------------------------------------------------------------------
 
-demo: setup fenics
+demo: setup fenics mesher
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
 	@failed=; for name in $(BENCHMARKS); do \
 	    echo "== benchmarks/$$name.py --quick"; \
@@ -88,10 +92,10 @@ demo: setup fenics
 test slow: export OMP_NUM_THREADS ?= 1
 test slow: export NUMBA_NUM_THREADS ?= 2
 
-test: setup fenics chromium
+test: setup fenics mesher chromium
 	$(BIN)/python -m pytest -m 'not slow' --durations=10
 
-slow: setup fenics chromium
+slow: setup fenics mesher chromium
 	$(BIN)/python -m pytest --durations=10
 
 lint: setup

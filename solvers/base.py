@@ -125,6 +125,10 @@ class Solver(ABC):
         None where the generator is driven by a plain `for`.
         """
 
+    def pose(self, problem: Any) -> Any:
+        """Return the problem that the method iterates on: a function becomes a vector of parameters."""
+        return problem
+
     def keeping(self) -> Solver:
         """Return this method with a memory of the last operator's set-up, for solves in a row with it.
 
@@ -233,6 +237,7 @@ def solve(
         solver = Auto()
     if not isinstance(solver, Solver):
         raise TypeError(f"solver must be a Solver instance such as CG(), got {solver!r}")
+    problem = solver.pose(problem)
     if not hasattr(problem, "residual_norm"):
         raise TypeError(
             f"solve takes a problem such as LinearSystem(A, b), got {type(problem).__name__}: wrap it first"

@@ -21,6 +21,7 @@ from ..operators.neural.architectures import ARCHITECTURES, UnknownName, archite
 from ..operators.neural.base import NeuralOperator, parameter_count
 from ..operators.neural.pod_regression import PODRegression
 from ..parts.listing import OWN_OPTIONS, PARTS
+from ..solvers.pinn.problems import PROBLEMS
 from ..solvers.training.fit import fit
 from ..solvers.training.outcome import Trained
 from ..solvers.training.settings import Training
@@ -49,7 +50,9 @@ from .progress import duration, progress, rows_of
 from .run_folder import keep_plan
 from .settings import command
 from .train_part import STOPPED, Wish, part_settings_table, parts_table, refuse_options, train_part
+from .train_pinn import OPTIMISERS, PINN_FIELDS, RECIPE, PinnWish, pinn_table, train_pinn, trainings_table
 
+PINN = "pinn"
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # where options come from, rather than from a default
 PART_FIELDS = ("network", "out", "set_", *OWN_OPTIONS, "seconds", "seed", "device", "resume")
 
@@ -64,19 +67,24 @@ class Settings:
         str | None,
         typer.Argument(
             help=f"A network, one of {', '.join(ARCHITECTURES)}; or a part of a linear solver, one of "
-            f"{', '.join(PARTS)}."
+            f"{', '.join(PARTS)}; or {PINN}, for a problem."
         ),
     ] = None
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder that `generate` wrote, or a file of data; parts of solvers take none."),
+        typer.Argument(
+            help="Folder that `generate` wrote, or a file of data; parts of solvers take none; the problem "
+            f"of {PINN}, one of {', '.join(PROBLEMS)}."
+        ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: the network's name.")] = None
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, KEY=VALUE; repeat it. --list shows them.")
     ] = None
     epochs: Annotated[int, typer.Option(help="Passes over the data.", min=1)] = 100
-    steps: Annotated[int | None, typer.Option(help="Parts: steps of the optimiser in all.", min=1)] = None
+    steps: Annotated[int | None, typer.Option(help=f"Parts and {PINN}: steps of the optimiser.", min=1)] = (
+        None
+    )
     size: Annotated[str | None, typer.Option(help="Parts: points per axis of the systems, N,...")] = None
     batch: Annotated[int, typer.Option(help="Samples of a step; parts have their own default.", min=1)] = 20
     learning_rate: Annotated[float, typer.Option(help="The highest one; parts have their own default.")] = (
@@ -84,7 +92,9 @@ class Settings:
     )
     schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "one-cycle"
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "relative-l2"
-    optimiser: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw"
+    optimiser: Annotated[str, typer.Option(help=f"adamw, adam or sgd; {PINN}: {', '.join(OPTIMISERS)}.")] = (
+        "adamw"
+    )
     weight_decay: Annotated[float, typer.Option(help="Of the optimiser.")] = 1e-4
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better one.", min=1)
@@ -128,19 +138,26 @@ def train_network(given: Settings) -> None:
     with plain_errors():
         name = given.network
         if name is None:
-            console.print(_networks(), parts_table(), sep="")
+            console.print(_networks(), parts_table(), pinn_table(), sep="")
             return
-        if name not in ARCHITECTURES and name not in PARTS:
+        if name not in (*ARCHITECTURES, *PARTS, PINN):
             raise UnknownName(
                 f"there is no network {name!r}, and no part of a solver: networks are "
-                f"{', '.join(ARCHITECTURES)}; parts are {', '.join(PARTS)}"
+                f"{', '.join(ARCHITECTURES)}; parts are {', '.join(PARTS)}; {PINN} solves a problem"
             )
         if given.list_:
-            console.print(part_settings_table(name) if name in PARTS else _settings(name))
+            tables = (
+                (pinn_table(), trainings_table())
+                if name == PINN
+                else (part_settings_table(name) if name in PARTS else _settings(name),)
+            )
+            console.print(*tables, sep="")
             return
         out = given.out or Path(name)
         with plain_warnings():
-            if name in PARTS:
+            if name == PINN:
+                train_pinn(console, _pinn_wish(given, out))
+            elif name in PARTS:
                 train_part(console, _wish(given, name, out))
             else:
                 _train(console, given, name, _data(given, name), out)
@@ -161,6 +178,34 @@ def _wish(given: Settings, name: str, out: Path) -> Wish:
     refuse_options(name, [option for field, option in named.items() if field not in PART_FIELDS])
     options = {field: getattr(given, field) for field in OWN_OPTIONS if field in named}
     return Wish(name, out, given.set_ or [], options, given.seconds, given.seed, given.device, given.resume)
+
+
+def _pinn_wish(given: Settings, out: Path) -> PinnWish:
+    """Return what is wanted of a physics-informed network.
+
+    Raises:
+        ValueError: no problem, or an option that it does not have.
+    """
+    if given.data is None:
+        raise ValueError(f"name the problem: `solvus train {PINN} PROBLEM`, one of {', '.join(PROBLEMS)}")
+    named = given.named()
+    if foreign := [option for field, option in named.items() if field not in PINN_FIELDS]:
+        raise ValueError(
+            f"{PINN} takes no {', '.join(foreign)}: `solvus train {PINN} --list` shows what it takes"
+        )
+    options = {field: getattr(given, field) for field in ("steps", "learning_rate") if field in named}
+    optimiser = given.optimiser if "optimiser" in named else RECIPE
+    return PinnWish(
+        str(given.data),
+        out,
+        optimiser,
+        given.set_ or [],
+        options,
+        given.seconds,
+        given.seed,
+        given.device,
+        given.resume,
+    )
 
 
 def _data(given: Settings, name: str) -> Path:

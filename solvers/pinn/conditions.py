@@ -1,0 +1,366 @@
+"""Conditions on the boundary, at the start, at points: each says which residual must vanish where."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .errors import BadProblem, UnknownName, WrongShape
+from .fields import Place, arguments, per_point
+from .where import AtTime, Given, LowFace, OnBoundary, Where
+
+if TYPE_CHECKING:
+    from .problem import BoundaryProblem
+
+Value = float | Callable[..., Any]
+Evaluate = Callable[[Tensor], Place]
+Kind = Literal["equation", "condition"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Residuals that share their points.
+
+    Attributes:
+        name: in words.
+        kind: "equation" or "condition".
+        where: the points.
+        residuals: (place, named arguments there, evaluate at other points) -> tuple of residuals (N,).
+        weight: of every residual.
+        of: outputs whose value is prescribed, and the values as a function, for checks.
+    """
+
+    name: str
+    kind: Kind
+    where: Where
+    residuals: Callable[[Place, Mapping[str, Any], Callable[[Tensor], Place]], tuple[Tensor, ...]]
+    weight: float = 1.0
+    of: tuple[str, ...] = ()
+    prescribed: Callable[[Mapping[str, Any], int], Tensor] | None = None
+
+
+class Condition(ABC):
+    """Something that must hold beside the equations. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        """Return its residuals, one block per set of points.
+
+        Raises:
+            UnknownName: an output or an argument that the problem does not have.
+            BadProblem: the condition does not fit the problem.
+        """
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dirichlet(Condition):
+    """u = value on a part of the boundary.
+
+    Args:
+        value: a number, or a function of coordinates by name: `lambda x, y: torch.sin(x) * y`.
+        of: the output, or several that take the same value.
+        on: the part, as in `Geometry.sample_boundary`; None is the whole boundary.
+        weight: of the mean square in the loss.
+    """
+
+    value: Value = 0.0
+    of: str | tuple[str, ...] = "u"
+    on: Any = None
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names = _outputs(self.of, problem, self)
+        value = _value(self.value, problem, f"the value of {_words(self)}")
+        where = OnBoundary(problem.domain, self.on, problem.time)
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            wanted = value(given, len(place.points))
+            return tuple(given[name].value - wanted for name in names)
+
+        return [Block(_words(self), "condition", where, residuals, self.weight, names, value)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Robin(Condition):
+    """a u + b du/dn = value on a part of the boundary, n the outward normal.
+
+    Args:
+        a, b: numbers or functions of coordinates by name.
+        value, of, on, weight: as in `Dirichlet`.
+    """
+
+    a: Value = 1.0
+    b: Value = 1.0
+    value: Value = 0.0
+    of: str | tuple[str, ...] = "u"
+    on: Any = None
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names = _outputs(self.of, problem, self)
+        a, b, value = (
+            _value(v, problem, f"a number of {_words(self)}") for v in (self.a, self.b, self.value)
+        )
+        where = OnBoundary(problem.domain, self.on, problem.time)
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            n = len(place.points)
+            return tuple(
+                a(given, n) * given[name].value + b(given, n) * given[name].n - value(given, n)
+                for name in names
+            )
+
+        return [Block(_words(self), "condition", where, residuals, self.weight)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Neumann(Condition):
+    """du/dn = value on a part of the boundary, n the outward normal; arguments as in `Dirichlet`."""
+
+    value: Value = 0.0
+    of: str | tuple[str, ...] = "u"
+    on: Any = None
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names = _outputs(self.of, problem, self)
+        value = _value(self.value, problem, f"the value of {_words(self)}")
+        where = OnBoundary(problem.domain, self.on, problem.time)
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            wanted = value(given, len(place.points))
+            return tuple(given[name].n - wanted for name in names)
+
+        return [Block(_words(self), "condition", where, residuals, self.weight)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BoundaryResidual(Condition):
+    """Any residual on a part of the boundary: a function of outputs, coordinates and normals nx, ny by name.
+
+    >>> import torch
+    >>> slip = BoundaryResidual(lambda u, v, nx, ny: u * nx + v * ny, on="ymin")
+    """
+
+    residual: Callable[..., Any]
+    on: Any = None
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        known = (*problem.names(), *(f"n{c}" for c in problem.coordinates[: problem.domain.dim]))
+        where = OnBoundary(problem.domain, self.on, problem.time)
+        return [function_block(self.residual, known, _words(self), "condition", where, self.weight)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Periodic(Condition):
+    """u and its derivatives along an axis, below `order`, agree on opposite faces of the bounding box.
+
+    Exact and cheaper: the embedding `Periodic` of networks.
+
+    Args:
+        axis: name of a coordinate of space.
+        of: outputs.
+        order: 1 for values, 2 for values and first derivatives.
+    """
+
+    axis: str
+    of: str | tuple[str, ...] = "u"
+    order: int = 2
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names, space = _outputs(self.of, problem, self), problem.coordinates[: problem.domain.dim]
+        if self.axis not in space or self.order < 1:
+            raise BadProblem(
+                f"a periodic condition needs a coordinate of space, one of {', '.join(space)}, and order "
+                f">= 1, got {self.axis!r} and {self.order}"
+            )
+        axis = space.index(self.axis)
+        period = problem.domain.upper[axis] - problem.domain.lower[axis]
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            shift = torch.zeros_like(place.points[:1])
+            shift[:, axis] = period
+            there = evaluate(place.points + shift).named(problem.outputs, {})
+            return tuple(
+                given[name].d(*[axis] * k) - there[name].d(*[axis] * k)
+                for name in names
+                for k in range(self.order)
+            )
+
+        where = LowFace(problem.domain, axis, problem.time)
+        return [Block(_words(self), "condition", where, residuals, self.weight)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Initial(Condition):
+    """u, or a derivative of it in time, = value at the first time.
+
+    Args:
+        value: a number, or a function of coordinates of space by name.
+        of: outputs.
+        order: 0 for u, 1 for u_t.
+    """
+
+    value: Value = 0.0
+    of: str | tuple[str, ...] = "u"
+    order: int = 0
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names = _outputs(self.of, problem, self)
+        if problem.time is None:
+            raise BadProblem(f"{_words(self)} needs time: give the problem time=(start, end)")
+        value = _value(self.value, problem, f"the value of {_words(self)}")
+        last = len(problem.coordinates) - 1
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            wanted = value(given, len(place.points))
+            return tuple(given[name].d(*[last] * self.order) - wanted for name in names)
+
+        where = AtTime(problem.domain, problem.time[0])
+        prescribed = value if self.order == 0 else None
+        return [Block(_words(self), "condition", where, residuals, self.weight, names, prescribed)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Data(Condition):
+    """u(points) = values, measured.
+
+    Args:
+        points: (M, D), time last.
+        values: (M,), or (M, W) with an output per column.
+        of: the outputs, W of them.
+    """
+
+    points: ArrayLike
+    values: ArrayLike
+    of: str | tuple[str, ...] = "u"
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        names = _outputs(self.of, problem, self)
+        points = np.asarray(self.points, dtype=np.float64)
+        values = np.asarray(self.values, dtype=np.float64)
+        values = values[:, None] if values.ndim == 1 else values
+        wanted = (len(points), len(names))
+        if points.ndim != 2 or points.shape[1] != len(problem.coordinates) or values.shape != wanted:
+            raise WrongShape(
+                f"data need points (M, {len(problem.coordinates)}), columns "
+                f"{', '.join(problem.coordinates)}, and values (M, {len(names)}), got "
+                f"{points.shape} and {values.shape}"
+            )
+        if not np.isfinite(points).all() or not np.isfinite(values).all():
+            raise BadProblem(f"{_words(self)} hold NaN or infinite numbers: leave these rows out")
+
+        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+            assert place.measured is not None
+            return tuple(given[name].value - place.measured[:, k] for k, name in enumerate(names))
+
+        return [Block(_words(self), "condition", Given(points, values), residuals, self.weight)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Fixed(Condition):
+    """u = value at one point, such as the pressure that is otherwise known up to a constant."""
+
+    point: tuple[float, ...]
+    value: float = 0.0
+    of: str = "u"
+    weight: float = 1.0
+
+    def blocks(self, problem: BoundaryProblem) -> list[Block]:
+        return Data([self.point], [self.value], self.of, self.weight).blocks(problem)
+
+
+def function_block(
+    function: Callable[..., Any], known: tuple[str, ...], what: str, kind: Kind, where: Where, weight: float
+) -> Block:
+    """Return the block of a function whose argument names say what it gets."""
+    asked = arguments(function, known, what)
+
+    def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+        found = function(**{name: given[name] for name in asked})
+        rows = found if isinstance(found, tuple | list) else (found,)
+        n = len(place.points)
+        label = what if len(rows) == 1 else f"{what}, part"
+        return tuple(
+            per_point(r, n, label if len(rows) == 1 else f"{label} {k + 1}") for k, r in enumerate(rows)
+        )
+
+    return Block(what, kind, where, residuals, weight)
+
+
+def _value(value: Value, problem: BoundaryProblem, what: str) -> Callable[[Mapping[str, Any], int], Tensor]:
+    """Return (named arguments, count) -> values (count,), or a number as a tensor without axes."""
+    if not callable(value):
+        number = float(value)
+        if not np.isfinite(number):
+            raise BadProblem(f"{what} is {number}: it must be finite")
+        return lambda given, n: given["points"].new_tensor(number)
+    asked = arguments(value, (*problem.coordinates, *problem.unknowns, "points"), what)
+
+    def of(given: Mapping[str, Any], n: int) -> Tensor:
+        found = value(**{name: given[name] for name in asked})
+        if not isinstance(found, Tensor):
+            return given["points"].new_tensor(float(found))
+        return per_point(found, n, what)
+
+    return of
+
+
+def _outputs(of: str | tuple[str, ...], problem: BoundaryProblem, condition: Any) -> tuple[str, ...]:
+    names = (of,) if isinstance(of, str) else tuple(of)
+    for name in names:
+        if name not in problem.outputs:
+            raise UnknownName(
+                f"{_words(condition)} is about {name}, the outputs are {', '.join(problem.outputs)}: pass of="
+            )
+    return names
+
+
+def _words(condition: Any) -> str:
+    """Describe a condition in a few words.
+
+    >>> _words(Dirichlet(1.0, on="xmin"))
+    'u = 1 on xmin'
+    """
+    kind = type(condition).__name__
+    of = getattr(condition, "of", "residual")
+    of = of if isinstance(of, str) else ", ".join(of)
+    value = getattr(condition, "value", None)
+    said = "f" if callable(value) else f"{value:g}" if isinstance(value, int | float) else ""
+    on = getattr(condition, "on", None)
+    if on is None:
+        place = "the boundary"
+    elif isinstance(on, str):
+        place = on
+    else:
+        place = "a selection" if callable(on) else repr(on)
+    return {
+        "Dirichlet": f"{of} = {said} on {place}",
+        "Neumann": f"d{of}/dn = {said} on {place}",
+        "Robin": f"a {of} + b d{of}/dn = {said} on {place}",
+        "BoundaryResidual": f"a residual on {place}",
+        "Periodic": f"{of} periodic in {getattr(condition, 'axis', '')}",
+        "Initial": f"{of}{'_t' * getattr(condition, 'order', 0)} = {said} at the start",
+        "Data": f"data of {of}",
+        "Fixed": f"{of} = {said} at a point",
+    }[kind]

@@ -1,0 +1,186 @@
+"""Training with files: history, checkpoints, an answer that can be loaded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from ...meshes.whole import write_whole
+from ..training.checkpoint import FORMAT, FolderInUse, OtherTraining, read_checkpoint
+from ..training.outcome import Outcome
+from .problem import BoundaryProblem
+from .run import Known, Run
+from .solution import Solution
+from .solver import PINN
+
+Watch = Callable[[Run, Mapping[str, Any]], object]
+
+
+@final
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a training.
+
+    Attributes:
+        solution: the functions found.
+        outcome: FINISHED, TIMEOUT or STOPPED.
+        history: a row per report: step, phase, method, loss, mean square of every residual, unknown
+            coefficients, error where there is a reference, evaluations, seconds.
+        stops: why each phase ended.
+        steps, evaluations, seconds: over all calls.
+        residuals: root mean square of every residual at fresh points.
+        folder: where it was saved.
+    """
+
+    solution: Solution
+    outcome: Outcome
+    history: list[dict[str, Any]]
+    stops: list[str]
+    steps: int
+    evaluations: int
+    seconds: float
+    residuals: dict[str, float]
+    folder: Path | None = None
+
+    @property
+    def error(self) -> float | None:
+        """The relative L2 error at the end, None without a reference."""
+        return self.history[-1].get("error") if self.history else None
+
+    def __repr__(self) -> str:
+        error = "" if self.error is None else f", error {self.error:.2e}"
+        worst = max(self.residuals.values())
+        return (
+            f"Fitted({self.outcome.name}, {self.steps} steps, largest residual {worst:.2e}{error}, "
+            f"{self.seconds:.3g} s)"
+        )
+
+
+def fit(
+    problem: BoundaryProblem,
+    pinn: PINN | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    seconds: float | None = None,
+    every: int = 100,
+    callbacks: Sequence[Watch] = (),
+    reference: Known | None = None,
+) -> Fitted:
+    """Train a network to solve a problem.
+
+    Args:
+        problem: what to solve.
+        pinn: how; default `PINN()`.
+        out: folder for `history.csv`, `checkpoint.pt` and the solution; None for no files.
+        resume: go on from the checkpoint in `out`: the result is that of an uninterrupted training.
+        seconds: time limit of this call.
+        every: steps between two rows of the history, and between two checkpoints at least.
+        callbacks: called as callback(run, row) at every report; a true return value stops the training.
+        reference: values to compare with, see `Reference`; the error at every report.
+
+    Raises:
+        NotFinite: the loss became NaN or infinite.
+        FolderInUse: `out` holds a training, and resume is False.
+        OtherTraining: `out` holds another training.
+
+    >>> from solvus.meshes.geometry import Interval
+    >>> from solvus.solvers.optim import SSBroyden
+    >>> from solvus.solvers.pinn import Dirichlet, MLP, Phase
+    >>> problem = BoundaryProblem(Interval(0, 1), lambda u: u.xx + 2, [Dirichlet(0.0)])
+    >>> small = PINN(MLP(width=8, depth=1), (Phase(SSBroyden(), 60),))
+    >>> u = fit(problem, small).solution
+    >>> bool(abs(u([[0.5]]).item() - 0.25) < 1e-3)
+    True
+    """
+    pinn = pinn or PINN()
+    if every < 1:
+        raise ValueError(f"every counts steps, it is at least 1, got {every}")
+    run = Run(problem, pinn)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _open(folder, run, resume=resume)
+    begin = written = time.monotonic()
+    outcome = Outcome.FINISHED
+    if not run.history:
+        run.report(reference)
+    while not run.done:
+        run.advance()
+        if run.position.step % every == 0 or run.done:
+            row = run.report(reference)
+            asked = [bool(callback(run, row)) for callback in callbacks]
+            late = time.monotonic() - written > 30
+            if folder is not None and late and not run.done:
+                _keep(folder, run)
+                written = time.monotonic()
+            if any(asked) and not run.done:
+                outcome = Outcome.STOPPED
+                break
+        if seconds is not None and time.monotonic() - begin > seconds and not run.done:
+            outcome = Outcome.TIMEOUT
+            break
+    if run.history[-1]["step"] != run.position.step:
+        run.report(reference)
+    solution, position = run.solution(), run.position
+    if folder is not None:
+        _keep(folder, run)
+        solution.save(folder)
+    return Fitted(
+        solution,
+        outcome,
+        run.history,
+        run.stops,
+        position.step,
+        position.evaluations,
+        position.seconds,
+        solution.residuals(),
+        folder,
+    )
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    problem = run.problem
+    return {
+        "problem": repr(problem),
+        "lower": list(problem.lower),
+        "upper": list(problem.upper),
+        "settings": repr(run.pinn),
+    }
+
+
+def _open(folder: Path, run: Run, *, resume: bool) -> None:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "training.json", (json.dumps(_identity(run), indent=2) + "\n").encode())
+        return
+    if not resume:
+        raise FolderInUse(
+            f"{folder} holds a training: pass resume=True to go on with it, or use another folder"
+        )
+    values = read_checkpoint(path)
+    now = _identity(run)
+    faults = [f"{k} was {v}, is {now[k]}" for k, v in values["identity"].items() if v != now[k]]
+    if faults:
+        raise OtherTraining(f"{path} belongs to another training: {'; '.join(faults)}. Use another folder")
+    run.load(values["state"])
+
+
+def _keep(folder: Path, run: Run) -> None:
+    """Write checkpoint and history, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "identity": _identity(run), "state": run.values()}, buffer)
+    write_whole(folder / "checkpoint.pt", buffer.getvalue())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(run.history[-1]))
+    writer.writeheader()
+    writer.writerows(run.history)
+    write_whole(folder / "history.csv", text.getvalue().encode())

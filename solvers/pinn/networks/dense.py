@@ -1,0 +1,60 @@
+"""A linear layer with the ways in which its scale can be trained."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from .base import normal
+
+Slope = Literal["layer", "neuron", "factorised"]
+"""What is trained besides weight and bias: one slope of the activation per layer or per neuron
+(Jagtap, Kawaguchi, Karniadakis 2020), or a factor per row of the weight (Wang et al. 2022)."""
+
+SLOPES: tuple[Slope, ...] = ("layer", "neuron", "factorised")
+
+
+@final
+class Dense(nn.Module):
+    """x -> W x + b, Glorot normal, zero bias; or M such layers side by side.
+
+    A slope a of the activation, s(a (W x + b)), is part of the weight and bias that are used: a W and a b.
+    Factorised weights are W = diag(exp r) V with r drawn from N(1, 0.1) and V such that W starts as without.
+
+    Args:
+        shape: outputs and inputs of the layer, or M, outputs and inputs.
+        like: gives dtype and device.
+        generator: draws the weights.
+        slope: what is trained besides.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],  # (V, W) or (M, V, W)
+        like: Tensor,
+        generator: torch.Generator,
+        slope: Slope | None = None,
+    ) -> None:
+        super().__init__()
+        self.kind = slope
+        *rows, inputs = shape
+        weight = (2.0 / (rows[-1] + inputs)) ** 0.5 * normal(shape, like, generator)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(like.new_zeros(tuple(rows)))
+        if slope == "layer":
+            self.slope = nn.Parameter(like.new_ones(()))
+        elif slope == "neuron":
+            self.slope = nn.Parameter(like.new_ones(tuple(rows)))
+        elif slope == "factorised":
+            self.slope = nn.Parameter(1 + 0.1 * normal(tuple(rows), like, generator))
+            self.weight.data /= self.slope.data.exp().unsqueeze(-1)
+
+    def used(self) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias that are applied."""
+        if self.kind is None:
+            return self.weight, self.bias
+        if self.kind == "factorised":
+            return self.slope.exp().unsqueeze(-1) * self.weight, self.bias
+        return self.slope.unsqueeze(-1) * self.weight, self.slope * self.bias

@@ -1,0 +1,121 @@
+"""PirateNet: residual blocks that start as the identity, so that depth does no harm at first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WrongShape
+from ..jets import Activation, Affine, Jet, add, coordinates, layers, linear, product, scale, subtract
+from ..jets.jet import written_out
+from .base import VALUE, Architecture, Box, Network
+from .dense import Dense, Slope
+from .embeddings import Embedding, Encoder, Fourier
+from .mlp import activation_named, check_sizes
+
+FEATURES = Fourier(32)
+
+
+@final
+@dataclass(frozen=True)
+class PirateNet(Architecture):
+    """Blocks x <- a h + (1 - a) x, a = 0 at the start, h three gated layers on x.
+
+    f = s(W_1 x), z = f U + (1 - f) V; g = s(W_2 z), z' = g U + (1 - g) V; h = s(W_3 z'), with gates U and V
+    as of `ModifiedMLP`. At the start the output is linear in the embedding, and `fit_last` can set it to
+    given data by least squares.
+
+    Args:
+        width: neurons; the embedding is brought to this width by a linear layer unless it has it.
+        blocks: of three layers each; 1 to 4.
+        activation: tanh, sin, silu, softplus or gaussian.
+        embedding: of the coordinates; the source uses random Fourier features.
+        normalise: map the box to [-1, 1] first.
+        slope: as of `MLP`; the source uses "factorised".
+
+    Source: Wang, Li, Chen, Perdikaris (2024).
+
+    >>> box = torch.zeros(2), torch.ones(2)
+    >>> settings = PirateNet(width=16, blocks=1, embedding=Fourier(8))
+    >>> network = settings.build(2, 1, box, torch.Generator().manual_seed(0))
+    >>> network(torch.rand(5, 2, dtype=torch.float64)).shape
+    torch.Size([5, 1])
+    """
+
+    width: int = 64
+    blocks: int = 3
+    activation: str = "tanh"
+    embedding: Embedding | tuple[Embedding, ...] | None = FEATURES
+    normalise: bool = True
+    slope: Slope | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(self.width, self.blocks, self.activation, self.slope)
+
+    def make(self, inputs: int, outputs: int, box: Box, generator: torch.Generator) -> Network:
+        def dense(outputs: int, inputs: int, slope: Slope | None = self.slope) -> Dense:
+            return Dense((outputs, inputs), box[0], generator, slope)
+
+        encoder = Encoder(box, self.embedding, self.normalise, generator)
+        enter = dense(self.width, encoder.width, None) if encoder.width != self.width else None
+        gates = [dense(self.width, self.width) for _ in range(2)]
+        hidden = [dense(self.width, self.width) for _ in range(3 * self.blocks)]
+        chain = [*gates, *hidden, dense(outputs, self.width, None)]
+        return Residual((inputs, outputs), encoder, enter, chain, activation_named(self.activation))
+
+
+@final
+class Residual(Network):
+    """The network of `PirateNet`."""
+
+    def __init__(
+        self,
+        sizes: tuple[int, int],
+        encoder: Encoder,
+        enter: Dense | None,
+        dense: list[Dense],
+        activation: Activation,
+    ) -> None:
+        super().__init__(*sizes)
+        self.encoder, self.enter, self.activation = encoder, enter, activation
+        self.gates, self.hidden, self.last = nn.ModuleList(dense[:2]), nn.ModuleList(dense[2:-1]), dense[-1]
+        self.share = nn.Parameter(dense[0].weight.new_zeros(len(dense) // 3 - 1))
+
+    def features(self, x: Affine) -> Jet | Affine:
+        """Return what the last layer is applied to."""
+        h = self.encoder(x)
+        if self.enter is not None:
+            h = linear(h, *self.enter.used())
+        u, v = (layers(h, [gate.used()], self.activation) for gate in self.gates if isinstance(gate, Dense))
+        difference = subtract(u, v)
+        inner = [layer.used() for layer in self.hidden if isinstance(layer, Dense)]
+        for k, share in enumerate(self.share.unbind()):
+            f = layers(h, [inner[3 * k]], self.activation)
+            g = layers(add(v, product(f, difference)), [inner[3 * k + 1]], self.activation)
+            new = layers(add(v, product(g, difference)), [inner[3 * k + 2]], self.activation)
+            h = add(scale(subtract(new, h), share), h)
+        return h
+
+    def propagate(self, x: Affine) -> Jet | Affine:
+        return linear(self.features(x), *self.last.used())
+
+    @torch.no_grad()
+    def fit_last(self, points: Tensor, values: Tensor) -> None:
+        """Set the last layer by least squares, such that the outputs at points (M, D) are values (M, W).
+
+        Raises:
+            WrongShape: the values are not one row of outputs per point.
+        """
+        if values.shape != (len(points), self.outputs):
+            raise WrongShape(
+                f"fit_last takes values ({len(points)}, {self.outputs}) at these points, got "
+                f"{tuple(values.shape)}"
+            )
+        features = written_out(self.features(coordinates(points, VALUE))).value
+        matrix = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+        found = torch.linalg.lstsq(matrix, values, driver="gelsd" if points.device.type == "cpu" else None)
+        self.last.weight.copy_(found.solution[:-1].T)
+        self.last.bias.copy_(found.solution[-1])

@@ -1,0 +1,123 @@
+"""Weights that bring the gradients of the groups to one size: LRA, grad-norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from ...optim.base import State
+from .base import View, Weighting, blend, check_every, check_keep, finite, of_kind
+
+
+@final
+@dataclass(frozen=True)
+class LRA(Weighting):
+    """Weight conditions such that their gradients are as large as that of the equations ("annealing").
+
+    w_i = keep w_i + (1 - keep) max|grad L_r| / mean|grad L_i|   for conditions; w = 1 for equations
+
+    L_r is the sum of the equations' losses; maximum and mean are over the parameters. A condition without
+    gradient keeps its weight. Weights of 100 and more are usual.
+
+    Args:
+        every: steps between two updates.
+        keep: share of the old weights.
+
+    Source: Wang, Teng, Perdikaris (2021), "Understanding and mitigating gradient flow pathologies in
+    physics-informed neural networks", algorithm 1.
+
+    >>> import torch
+    >>> LRA().start(2, torch.empty(0))["weights"]
+    tensor([1., 1.])
+    """
+
+    every: int = 10
+    keep: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        check_keep(self.keep)
+
+    def update(self, state: State, view: View) -> Tensor:
+        ratios, conditions = _largest_to_mean(view)
+        return _anneal(state, ratios, conditions, self.keep)
+
+
+@final
+@dataclass(frozen=True)
+class LRAPinnacle(Weighting):
+    """Weight conditions as the benchmark PINNacle codes LRA: with a further division by the old weight.
+
+    w_i = keep w_i + (1 - keep) max|grad L_r| / (mean|grad L_i| w_i)   for conditions; w = 1 for equations
+
+    For comparisons with that benchmark only; the published method is `LRA`. The fixed point is the root of
+    LRA's weight.
+
+    Source: Hao et al. (2024), code of PINNacle.
+
+    >>> LRAPinnacle().every
+    1
+    """
+
+    every: int = 1
+    keep: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        check_keep(self.keep)
+
+    def update(self, state: State, view: View) -> Tensor:
+        ratios, conditions = _largest_to_mean(view)
+        return _anneal(state, ratios / state["weights"], conditions, self.keep)
+
+
+@final
+@dataclass(frozen=True)
+class GradNorm(Weighting):
+    """Weight all groups such that the norms of their gradients are equal.
+
+    w_i = keep w_i + (1 - keep) mean_j |grad L_j| / |grad L_i|
+
+    A group without gradient keeps its weight.
+
+    Args:
+        every: steps between two updates.
+        keep: share of the old weights.
+
+    Source: Wang, Sankaran, Wang, Perdikaris (2023), "An expert's guide to training physics-informed neural
+    networks", with the mean where it has the sum.
+
+    >>> GradNorm(keep=0.0).every
+    1000
+    """
+
+    every: int = 1000
+    keep: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        check_keep(self.keep)
+
+    def update(self, state: State, view: View) -> Tensor:
+        norms = finite(view.gradients(), "the gradient").norm(dim=1)
+        state["weights"] = blend(state["weights"], norms.mean() / norms, self.keep)
+        return state["weights"]
+
+
+def _largest_to_mean(view: View) -> tuple[Tensor, list[int]]:
+    """Return max|grad L_r| / mean|grad L_i| of all groups (n,), and the numbers of the conditions."""
+    equations, conditions = of_kind(view, "equation"), of_kind(view, "condition")
+    if not equations:
+        raise ValueError("LRA weights conditions against equations, the loss has none: use GradNorm")
+    gradients = finite(view.gradients(), "the gradient")
+    largest = gradients[equations].sum(0).abs().max()
+    return largest / gradients.abs().mean(1), conditions
+
+
+def _anneal(state: State, new: Tensor, conditions: list[int], keep: float) -> Tensor:
+    weights = state["weights"].clone()
+    weights[conditions] = blend(weights[conditions], new[conditions], keep)
+    state["weights"] = weights
+    return weights

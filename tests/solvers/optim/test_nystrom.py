@@ -1,0 +1,243 @@
+"""Newton's method with sketched conjugate gradients: on quadratics, against dense algebra, on a network."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from solvus.solvers.optim.nystrom import NystromNewtonCG, sketch
+from solvus.solvers.optim.objective import Objective
+
+F64 = torch.float64
+
+
+class Quadratic(Objective):
+    """|A theta - b|^2, its Hessian is 2 A'A."""
+
+    def __init__(self, values: Tensor) -> None:
+        n = len(values)
+        generator = torch.Generator().manual_seed(0)
+        Q = torch.linalg.qr(torch.randn(n, n, dtype=F64, generator=generator)).Q
+        self.shapes = [(n,)]
+        self.A, self.b = values.sqrt()[:, None] * Q, torch.randn(n, dtype=F64, generator=generator)
+        self.products = 0
+
+    @property
+    def hessian(self) -> Tensor:
+        return 2 * self.A.T @ self.A
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        return self.A @ theta - self.b
+
+    def losses(self, theta: Tensor) -> Tensor:
+        return self.residuals(theta).square().sum()[None]
+
+    def hessian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+        self.products += 1 if v.ndim == 1 else len(v)
+        return super().hessian_product(theta, v)
+
+
+class Fit(Objective):
+    """A tanh network with one hidden layer, fitted to sin(3 x)."""
+
+    def __init__(self, width: int = 6, n: int = 30, seed: int = 0) -> None:
+        self.shapes = [(width,), (width,), (width,)]
+        self.x = torch.rand(n, dtype=F64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        a, b, c = theta.view(3, -1)
+        return (torch.tanh(self.x[:, None] * a + b) @ c - torch.sin(3 * self.x)) / len(self.x) ** 0.5
+
+    def losses(self, theta: Tensor) -> Tensor:
+        return self.residuals(theta).square().sum()[None]
+
+
+class Wrong(Fit):
+    """A specimen whose gradient has the wrong sign."""
+
+    def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        losses, gradient = super().gradient(theta)
+        return losses, -gradient
+
+
+class Concave(Objective):
+    """1 + cos^2: the Hessian at the start is negative."""
+
+    shapes = ((3,),)
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        return torch.cos(theta)
+
+    def losses(self, theta: Tensor) -> Tensor:
+        return self.residuals(theta).square().sum()[None]
+
+
+def weights(seed: int = 1, n: int = 18) -> Tensor:
+    return torch.randn(n, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+def saved(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_a_sketch_of_full_rank_is_the_matrix() -> None:
+    H = Quadratic(torch.logspace(0, -4, 12, dtype=F64)).hessian
+    U, S = sketch(lambda v: v @ H, torch.zeros(12, dtype=F64), 12, torch.Generator().manual_seed(3))
+    assert torch.allclose(U @ torch.diag(S) @ U.T, H, atol=1e-10)
+    assert torch.allclose(U.T @ U, torch.eye(12, dtype=F64), atol=1e-10)
+    assert bool((S[:-1] >= S[1:]).all())
+
+
+def test_a_sketch_of_a_matrix_of_low_rank_is_exact() -> None:
+    values = torch.zeros(20, dtype=F64)
+    values[:4] = torch.tensor([5.0, 3.0, 2.0, 1.0])
+    H = Quadratic(values).hessian
+    U, S = sketch(lambda v: v @ H, torch.zeros(20, dtype=F64), 6, torch.Generator().manual_seed(3))
+    assert torch.allclose(U @ torch.diag(S) @ U.T, H, atol=1e-7)
+    assert float(S[4:].max()) < 1e-7
+
+
+def test_a_sketch_is_below_the_matrix_and_as_near_as_theory_says() -> None:
+    n, rank, errors = 30, 8, []
+    H = Quadratic(torch.logspace(2, -4, n, dtype=F64)).hessian
+    for seed in range(20):
+        U, S = sketch(lambda v: v @ H, torch.zeros(n, dtype=F64), rank, torch.Generator().manual_seed(seed))
+        rest = torch.linalg.eigvalsh(H - U @ torch.diag(S) @ U.T)
+        assert float(rest[0]) > -1e-9
+        errors.append(float(rest[-1]))
+    values = torch.linalg.eigvalsh(H).flip(0)
+    bounds = [  # of the expected error: Frangella, Tropp and Udell (2023), proposition 2.2
+        (1 + 2 * k / (rank - k - 1)) * values[k]
+        + 2 * math.e**2 * rank / ((rank - k) ** 2 - 1) * values[k:].sum()
+        for k in range(rank - 2)
+    ]
+    assert float(values[rank]) <= sum(errors) / 20 <= float(min(bounds))
+
+
+def test_an_indefinite_matrix_has_a_sketch() -> None:
+    H = torch.diag(torch.linspace(-1, 3, 9, dtype=F64))
+    U, S = sketch(lambda v: v @ H, torch.zeros(9, dtype=F64), 5, torch.Generator().manual_seed(3))
+    assert bool((S >= 0).all())
+    assert torch.allclose(U.T @ U, torch.eye(5, dtype=F64), atol=1e-9)
+
+
+def test_a_quadratic_takes_one_damped_step() -> None:
+    objective, mu = Quadratic(torch.logspace(0, -3, 40, dtype=F64)), 1e-2
+    theta = weights(n=40)
+    optimiser = NystromNewtonCG(rank=10, damping=mu)
+    _, g = objective.gradient(theta)
+    step = optimiser.step(objective, theta, optimiser.start(theta))
+    H = objective.hessian + mu * torch.eye(40, dtype=F64)
+    assert torch.allclose(step.theta, theta - torch.linalg.solve(H, g), atol=1e-8)
+    assert torch.equal(step.losses, objective.losses(theta))
+    assert step.evaluations == objective.products + 2
+
+
+def test_the_sketch_saves_products() -> None:
+    values = torch.cat([torch.logspace(4, 0, 20, dtype=F64), torch.full((100,), 1e-4, dtype=F64)])
+    counts = []
+    for rank in (1, 30):
+        objective, theta = Quadratic(values), weights(n=120)
+        optimiser = NystromNewtonCG(rank=rank, damping=1e-2)
+        optimiser.step(objective, theta, optimiser.start(theta))
+        counts.append(objective.products - rank)
+    assert counts[1] < counts[0] / 3
+
+
+def test_the_last_direction_is_where_conjugate_gradients_start() -> None:
+    objective, theta = Quadratic(torch.logspace(0, -3, 40, dtype=F64)), weights(n=40)
+    optimiser = NystromNewtonCG(rank=5, damping=1e-2)
+    state = optimiser.start(theta)
+    optimiser.step(objective, theta, state)
+    first = objective.products - 5
+    state.pop("losses"), state.pop("gradient")
+    optimiser.step(objective, theta, state)  # the same system again
+    assert objective.products - 5 - first <= 2
+
+
+def test_a_network_is_trained() -> None:
+    optimiser, objective, theta = NystromNewtonCG(rank=10, damping=1e-4), Fit(), weights()
+    state, last = optimiser.start(theta), float("inf")
+    for _ in range(60):
+        step = optimiser.step(objective, theta, state)
+        assert float(step.losses.sum()) < last
+        last, theta = float(step.losses.sum()), step.theta
+    assert last < 1e-3
+
+
+def test_where_the_hessian_is_negative_it_descends() -> None:
+    optimiser, objective = NystromNewtonCG(rank=2, damping=1e-3), Concave()
+    theta = torch.full((3,), 0.1, dtype=F64)
+    state = optimiser.start(theta)
+    for _ in range(20):
+        step = optimiser.step(objective, theta, state)
+        assert step.stopped in ("", "the gradient is zero", "no step along the direction lowers the loss")
+        theta = step.theta
+    assert float(objective.value(theta)) < 1e-10
+
+
+def test_resuming_is_exact_over_a_new_sketch() -> None:
+    optimiser, objective, theta = NystromNewtonCG(rank=5, every=3, damping=1e-3), Fit(), weights()
+    state = optimiser.start(theta)
+    for k in range(10):
+        if k == 5:
+            kept, middle = saved(state), theta.clone()
+        theta = optimiser.step(objective, theta, state).theta
+    for _ in range(5):
+        middle = optimiser.step(objective, middle, kept).theta
+    assert torch.equal(theta, middle)
+    assert state["seed"] == kept["seed"] == 4
+
+
+def test_the_seed_draws_the_sketch() -> None:
+    theta, states = weights(), []
+    for seed in (0, 0, 1):
+        optimiser = NystromNewtonCG(rank=3, seed=seed)
+        states.append(optimiser.start(theta))
+        optimiser.step(Fit(), theta, states[-1])
+    assert torch.equal(states[0]["U"], states[1]["U"])
+    assert not torch.allclose(states[0]["U"], states[2]["U"])
+
+
+def test_new_points_keep_the_sketch() -> None:
+    optimiser, theta = NystromNewtonCG(rank=5), weights()
+    state = optimiser.start(theta)
+    theta = optimiser.step(Fit(), theta, state).theta
+    U = state["U"].clone()
+    optimiser.renew(state)
+    step = optimiser.step(Fit(seed=5), theta, state)
+    assert torch.equal(step.losses, Fit(seed=5).losses(theta))
+    assert torch.equal(state["U"], U)
+
+
+def test_it_stops() -> None:
+    optimiser, theta = NystromNewtonCG(rank=3), weights()
+    step = optimiser.step(Wrong(), theta, optimiser.start(theta))
+    assert step.stopped == "no step along the direction lowers the loss"
+    assert torch.equal(step.theta, theta)
+    zero = torch.zeros(3, dtype=F64)
+    assert optimiser.step(Concave(), zero, optimiser.start(zero)).stopped == "the gradient is zero"
+
+
+def test_messages() -> None:
+    with pytest.raises(
+        ValueError, match=r"needs float64, not torch.float32: conjugate gradients on a Hessian"
+    ):
+        NystromNewtonCG().start(torch.zeros(3))
+    with pytest.raises(ValueError, match="rank=0, every=20, cg_steps=1000: each must be at least 1"):
+        NystromNewtonCG(rank=0)
+    with pytest.raises(ValueError, match="damping=0: it must be positive"):
+        NystromNewtonCG(damping=0.0)
+    with pytest.raises(ValueError, match="needed are 0 < armijo < 1/2"):
+        NystromNewtonCG(armijo=0.7)
+    theta = torch.full((18,), torch.nan, dtype=F64)
+    with pytest.raises(FloatingPointError, match="or its gradient is not finite at theta"):
+        NystromNewtonCG().step(Fit(), theta, NystromNewtonCG().start(theta))

@@ -1,0 +1,274 @@
+"""Training: what is found, files, resume to the last bit, limits, and the same through `solve`."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from solvus.meshes.geometry import Interval, Rectangle
+from solvus.solvers import LinearSystem, SolveError, Status, Stop, solve
+from solvus.solvers.optim import LBFGS, Adam, MultiAdam, SSBroyden
+from solvus.solvers.pinn import (
+    MLP,
+    PINN,
+    BadProblem,
+    BoundaryProblem,
+    Data,
+    Dirichlet,
+    Hard,
+    Initial,
+    NotFinite,
+    Phase,
+    Points,
+    Run,
+    Solution,
+    Unknown,
+    fit,
+)
+from solvus.solvers.pinn.pictures import draw
+from solvus.solvers.pinn.sampling import RAD, RARD, Fixed, Uniform
+from solvus.solvers.pinn.weighting import GradNorm, ResidualAttention
+from solvus.solvers.training.checkpoint import FolderInUse, OtherTraining
+from solvus.solvers.training.outcome import Outcome
+from solvus.solvers.training.schedules import Cosine
+
+NET = MLP(width=10, depth=2)
+FEW = Points(domain=60, boundary=12, initial=12, least=2)
+
+
+def bump(**options):
+    """-u'' = pi^2 sin(pi x), u = sin(pi x)."""
+    conditions = [] if options else [Dirichlet(0.0)]
+    return BoundaryProblem(
+        Interval(0.0, 1.0), lambda u, x: u.xx + math.pi**2 * torch.sin(math.pi * x), conditions, **options
+    )
+
+
+class Known:
+    points = np.linspace(0, 1, 101)[:, None]
+    values = np.sin(np.pi * points)
+    outputs = ("u",)
+
+
+def heat():
+    return BoundaryProblem(
+        Interval(0.0, 1.0),
+        lambda u, a: u.t - a * u.xx,
+        [
+            Dirichlet(0.0),
+            Initial(lambda x: torch.sin(math.pi * x)),
+            Data([[0.5, 0.5], [0.25, 0.7]], [math.exp(-0.5), math.exp(-0.7) * math.sin(math.pi / 4)]),
+        ],
+        time=(0.0, 1.0),
+        unknowns={"a": Unknown(0.3)},
+    )
+
+
+CHAIN = (
+    Phase(
+        MultiAdam(schedule=Cosine()),
+        12,
+        weighting=GradNorm(every=5),
+        point_weighting=ResidualAttention(),
+        sampling=Fixed(),
+        groups="terms",
+    ),
+    Phase(Adam(), 10, sampling=RARD(every=4, add=5, pool=50)),
+    Phase(SSBroyden(), 15, sampling=RAD(every=6, pool=200)),
+    Phase(LBFGS(), 8, sampling=Uniform(every=5)),
+)
+
+
+def same(a, b):
+    return torch.equal(a.solution.theta, b.solution.theta)
+
+
+# --- what is found --------------------------------------------------------------------------------
+
+
+def test_a_solution_is_found():
+    chain = (Phase(Adam(), 50), Phase(SSBroyden(), 250, sampling=RAD(every=100, pool=500)))
+    fitted = fit(bump(), PINN(NET, chain, FEW), reference=Known())
+    assert fitted.outcome is Outcome.FINISHED
+    assert fitted.error < 1e-4
+    assert fitted.error == pytest.approx(fitted.solution.error(Known.points, Known.values))
+    assert fitted.steps == 300
+    assert fitted.evaluations >= 300
+    assert len(fitted.stops) == 2
+    assert max(fitted.residuals.values()) < 1e-2
+    u = fitted.solution
+    slopes = u.derivatives([[0.0], [0.5]], ["u.x", "u.xx"])
+    torch.testing.assert_close(
+        slopes["u.x"], torch.tensor([math.pi, 0.0], dtype=torch.float64), rtol=0, atol=5e-3
+    )
+    torch.testing.assert_close(
+        slopes["u.xx"], torch.tensor([0.0, -(math.pi**2)], dtype=torch.float64), rtol=0, atol=5e-2
+    )
+
+
+def test_a_hard_constraint_is_trained_without_conditions():
+    problem = bump(constraint={"u": Hard(factor=lambda x: x * (1 - x))})
+    fitted = fit(problem, PINN(NET, (Phase(SSBroyden(), 120, sampling=Fixed()),), FEW), reference=Known())
+    assert fitted.error < 1e-4
+    assert fitted.solution([[0.0], [1.0]]).tolist() == [[0.0], [0.0]]
+
+
+def test_an_unknown_coefficient_is_found():
+    """u = exp(-t) sin(pi x) solves u_t = a u_xx for a = 1 / pi^2."""
+    fitted = fit(heat(), PINN(NET, (Phase(SSBroyden(), 250),), Points(200, 40, 40)))
+    assert fitted.solution.unknowns["a"] == pytest.approx(1 / math.pi**2, rel=2e-2)
+    assert fitted.history[-1]["a"] == fitted.solution.unknowns["a"]
+
+
+# --- files, resume, limits ------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits():
+    pinn = PINN(NET, CHAIN, FEW)
+    assert same(fit(heat(), pinn), fit(heat(), pinn))
+    assert not same(fit(heat(), pinn), fit(heat(), PINN(NET, CHAIN, FEW, seed=1)))
+
+
+@pytest.mark.parametrize("cut", [1, 7, 12, 19, 22, 29, 41, 44])
+def test_a_training_goes_on_as_if_uninterrupted(cut, tmp_path):
+    pinn = PINN(NET, CHAIN, FEW)
+    whole = fit(heat(), pinn)
+    stop = lambda run, row: run.position.step >= cut  # noqa: E731
+    first = fit(heat(), pinn, out=tmp_path, every=1, callbacks=[stop])
+    assert first.outcome is Outcome.STOPPED
+    assert first.steps == cut
+    rest = fit(heat(), pinn, out=tmp_path, resume=True, every=1)
+    assert rest.steps == whole.steps == 45
+    assert same(rest, whole)
+    assert rest.evaluations == whole.evaluations
+    assert [row["step"] for row in rest.history] == list(range(46))
+
+
+def test_a_run_that_forgets_its_generator_would_be_noticed():
+    """The test above can fail: a state without the generator draws other points."""
+    pinn = PINN(NET, CHAIN, FEW)
+    first, second = Run(heat(), pinn), Run(heat(), pinn)
+    for _ in range(14):
+        first.advance()
+    state = first.values()
+    state["generator"] = json.dumps(np.random.default_rng(9).bit_generator.state)
+    second.load(state)
+    for _ in range(5):
+        first.advance()
+        second.advance()
+    assert not torch.equal(first.theta, second.theta)
+
+
+def test_files(tmp_path):
+    pinn = PINN(NET, (Phase(Adam(), 6),), FEW)
+    fitted = fit(heat(), pinn, out=tmp_path, every=2)
+    with open(tmp_path / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["step"]) for r in rows] == [0, 2, 4, 6]
+    assert "u = 0 on the boundary" in rows[0]
+    loaded = Solution.load(tmp_path, heat())
+    points = np.random.default_rng(0).random((9, 2))
+    assert torch.equal(loaded(points), fitted.solution(points))
+    assert loaded.unknowns == fitted.solution.unknowns
+    with pytest.raises(FolderInUse, match="resume=True"):
+        fit(heat(), pinn, out=tmp_path)
+    with pytest.raises(OtherTraining, match="settings was"):
+        fit(heat(), PINN(NET, (Phase(Adam(), 6),), FEW, seed=4), out=tmp_path, resume=True)
+    with pytest.raises(BadProblem, match="load it with its own problem"):
+        Solution.load(tmp_path, bump())
+
+
+def test_a_time_limit():
+    fitted = fit(bump(), PINN(NET, (Phase(Adam(), 10_000_000),), FEW), seconds=0.2)
+    assert fitted.outcome is Outcome.TIMEOUT
+    assert 0 < fitted.steps < 10_000_000
+    assert fitted.history[-1]["step"] == fitted.steps
+
+
+def test_nan_is_named():
+    problem = BoundaryProblem(Interval(0, 1), lambda u: u.xx + torch.log(u), [Dirichlet(1.0)])
+    with pytest.raises(NotFinite, match=r"step 1, Adam: .*Mean squares were the equation nan"):
+        fit(problem, PINN(NET, (Phase(Adam(), 5),), FEW, seed=2))
+
+
+def test_a_stuck_method_gets_new_points_and_then_ends():
+    """A loss that is exactly zero: the gradient is, too."""
+    problem = BoundaryProblem(Interval(0, 1), lambda u: 0 * u.x, [])
+    fitted = fit(problem, PINN(NET, (Phase(LBFGS(), 50, sampling=Uniform(every=10)),), FEW))
+    assert fitted.steps < 10
+    assert "gradient" in fitted.stops[0]
+
+
+def test_settings_out_of_range():
+    with pytest.raises(ValueError, match="at least one phase"):
+        PINN(chain=())
+    with pytest.raises(ValueError, match="at least 1 step"):
+        Phase(Adam(), 0)
+    with pytest.raises(ValueError, match="number of boundary points"):
+        Points(boundary=0)
+    with pytest.raises(ValueError, match="float64"):
+        Run(bump(), PINN(NET, (Phase(SSBroyden(), 5),), dtype=torch.float32))
+    with pytest.raises(ValueError, match="weights of points need points that stay for 50 steps"):
+        Phase(Adam(), 100, point_weighting=ResidualAttention())
+    with pytest.raises(ValueError, match="every counts steps"):
+        fit(bump(), every=0)
+
+
+def test_points_are_shared_out_by_length():
+    problem = BoundaryProblem(
+        Rectangle((0, 0), (3, 1)),
+        lambda u: u.laplacian,
+        [Dirichlet(0.0, on="ymin"), Dirichlet(0.0, on="xmin"), Data(np.zeros((7, 2)), np.zeros(7))],
+    )
+    run = Run(problem, PINN(NET, (Phase(Adam(), 1),), Points(50, 100, 1, least=2)))
+    assert run.counts == [50, 75, 25, 7]
+    assert [len(c.points) for c in run.loss.clouds] == run.counts
+
+
+# --- through `solve` ------------------------------------------------------------------------------
+
+
+def test_solve_reports_the_residual_on_other_points():
+    pinn = PINN(NET, (Phase(SSBroyden(), 300, sampling=RAD(every=100, pool=500)),), FEW)
+    result = solve(bump(), pinn, stop=Stop(rtol=1e-3, max_steps=300))
+    assert result.status is Status.CONVERGED
+    assert float(result.relative_residual) <= 1e-3
+    u = result.stats["solution"]
+    assert u.error(Known.points, Known.values) < 1e-3
+    assert torch.equal(u.theta, result.value)
+    posed = pinn.pose(bump())
+    torch.testing.assert_close(posed.residual_norm(result.value), result.residual)
+
+
+def test_solve_never_calls_converged_what_is_not():
+    """Three points are fitted at once; elsewhere the residual is large."""
+    pinn = PINN(MLP(width=30, depth=2), (Phase(LBFGS(), 200, sampling=Fixed()),), Points(3, 2, 1, least=2))
+    with pytest.raises(SolveError) as caught:
+        solve(bump(), pinn, stop=Stop(rtol=1e-4, max_steps=200))
+    assert caught.value.result.status in (Status.BREAKDOWN, Status.MAX_STEPS)
+    assert float(caught.value.result.relative_residual) > 1e-4
+
+
+def test_the_end_of_the_chain_is_a_reason():
+    result = solve(bump(), PINN(NET, (Phase(Adam(), 3),), FEW), throw=False)
+    assert result.status is Status.BREAKDOWN
+    assert result.reason == "all phases of the chain were done"
+    assert result.steps == 3
+
+
+def test_pinn_refuses_linear_systems():
+    system = LinearSystem(sp.eye_array(3, format="csr"), torch.ones(3, dtype=torch.float64))
+    with pytest.raises(BadProblem, match="PINN solves a BoundaryProblem, got LinearSystem"):
+        solve(system, PINN())
+
+
+def test_pictures(tmp_path):
+    fitted = fit(heat(), PINN(NET, (Phase(Adam(), 4),), FEW), every=2)
+    path = draw(fitted.solution, tmp_path / "a" / "picture.png", None, fitted.history)
+    assert path.stat().st_size > 10_000
+    line = fit(bump(), PINN(NET, (Phase(Adam(), 4),), FEW), every=2, reference=Known())
+    assert draw(line.solution, tmp_path / "line.png", Known(), line.history).stat().st_size > 10_000
