@@ -11,8 +11,9 @@
 
   poisson2d-scale            Laplace's equation around four discs, all lengths multiplied: `size` is the
                              scale, the side of the square. Equal steps for all methods.
-  poisson2d-small            -laplacian u = 2 pi^2 sin sin on the unit square, boundary in the loss with weight
-                             100, MLP 2 x 20, float64; `size` is the number of steps (a tenth: Gauss-Newton). The error is the largest of three seeds.
+  poisson2d-small            -laplacian u = 2 pi^2 sin sin on the unit square, the boundary in the loss with
+                             weight 100, MLP 2 x 20, float64; `size` is the number of steps (Gauss-Newton: a
+                             tenth). The error is the largest of three seeds.
 
 `error` is the relative L2 error at the end of the training, at the points of the reference, all its outputs
 stacked: sqrt(mean |u - v|^2 / mean |v|^2); never the best on the way. `solve_s` is the time of training: a

@@ -14,6 +14,8 @@ from torch import Tensor
 from ..base import Breakdown, Iterate, Solver
 from ..optim.adam import Adam
 from ..optim.base import Optimiser
+from ..optim.first_order import FirstOrder
+from ..optim.gauss_newton import GaussNewton
 from ..optim.ssbroyden import SSBroyden
 from .errors import BadProblem
 from .model import Cloud, Model
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 _STAY = 50  # steps that points must stay for weights of their own to mean anything
+_POOL = 10_000  # points from which those of the default sampling are chosen
 _CHECK = 1000  # points per term on which the reported residual is computed
 _CHECK_SEED = 20_231
 
@@ -66,7 +69,8 @@ class Phase:
         steps: how many.
         weighting: how the residuals are weighted against each other; None leaves the weights of the problem.
         point_weighting: how points are weighted; None for equally.
-        sampling: when and how points are drawn anew.
+        sampling: when and how points are drawn anew. None: at every step for methods of first order and for
+            Gauss-Newton; every 500 steps, by their residuals, for methods that compare gradients.
         groups: which residuals form a group, for methods that look at groups (MultiAdam, ConFIG): "kinds" has
             one for equations and one for conditions, "terms" one for each residual, or lists of numbers.
     """
@@ -75,12 +79,15 @@ class Phase:
     steps: int
     weighting: Weighting | None = None
     point_weighting: PointWeighting | None = None
-    sampling: Sampling = field(default_factory=Uniform)
+    sampling: Sampling = None  # pyright: ignore[reportAssignmentType]  # __post_init__ puts one there
     groups: Literal["kinds", "terms"] | Sequence[Sequence[int]] = "kinds"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"a phase has at least 1 step, got {self.steps}")
+        if self.sampling is None:
+            fresh = isinstance(self.optimiser, FirstOrder | GaussNewton)
+            object.__setattr__(self, "sampling", Uniform(1) if fresh else RAD(every=500, pool=_POOL))
         every = self.sampling.every
         if self.point_weighting is not None and every is not None and every < _STAY:
             raise ValueError(
@@ -91,8 +98,8 @@ class Phase:
 
 def _default_chain() -> tuple[Phase, ...]:
     return (
-        Phase(Adam(), 1000, sampling=Uniform(every=1)),
-        Phase(SSBroyden(), 3000, sampling=RAD(every=500)),
+        Phase(Adam(), 1000),
+        Phase(SSBroyden(), 3000),
     )
 
 

@@ -56,6 +56,24 @@ def test_with_errors_methods_are_ranked_at_the_error_that_every_package_reached(
     assert 16**2 * 1e-4 < dolfinx < 32**2 * 1e-4  # interpolated between the sizes that bracket 2e-3
 
 
+def test_where_nothing_was_solved_the_smallest_error_comes_first(record):
+    trained = {"rtol": None, "residual": None, "converged": None, "ladder": False}
+    records = [
+        record("adam", "solvus", 30.0, error=0.5, **trained),
+        record("fem", "scikit-fem", 2.0, error=3e-5, **trained),
+        record("recipe", "solvus", 30.0, error=2e-4, **trained),
+    ]
+    found = rank(group_records(records)[0])
+    assert found.by_error
+    assert [s.method for s in found.standings] == ["fem", "recipe", "adam"]
+    said = verdict(found).replace("\N{NON-BREAKING HYPHEN}", "-")
+    assert said == "Smallest error: fem (scikit-fem), 3e-5 in 2 s. Next: recipe (solvus), 2e-4 in 30 s."
+    card = overview(group_records(records))
+    assert "3 of 3 methods have an error" in card
+    assert card.index("fem") < card.index("recipe") < card.index("adam")
+    assert not rank(group_records([record("a", "solvus", 1.0, error=0.1)])[0]).by_error  # it was solved
+
+
 def test_machines_and_devices_are_never_compared(record):
     groups = group_records([record("a", "solvus", 1.0), record("b", "scipy", 9.0, threads=1)])
     assert [g.title for g in groups] == [

@@ -84,27 +84,37 @@ def power(value: float) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's time at the accuracy at which a group is compared."""
+    """A method's time at the accuracy at which a group is compared; its error, where errors are compared."""
 
     package: str
     method: str
     seconds: float
+    error: float | None = None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All methods of a group at equal error, fastest first, and in words what makes the errors equal."""
+    """All methods of a group at equal error, fastest first, and in words what makes the errors equal.
+
+    Where nothing was solved to a tolerance and errors are known, they are compared: the smallest comes first.
+    """
 
     condition: str
     standings: tuple[Standing, ...]
     tried: int
+
+    @property
+    def by_error(self) -> bool:
+        """Whether errors are compared rather than times."""
+        return bool(self.standings) and all(s.error is not None for s in self.standings)
 
 
 def rank(group: Group) -> Ranking | None:
     """Rank the methods of a group at equal error; None when nothing succeeded.
 
     With errors that compare across sizes: at the smallest error that every package reaches. Else at the
-    largest size that a method of ours and a peer both solved, to its tightest tolerance.
+    largest size that a method of ours and a peer both solved, to its tightest tolerance. Where nothing was
+    solved to a tolerance, the errors themselves are ranked.
     """
     return _rank_by_error(group) if group.ladder else _rank_by_tolerance(group)
 
@@ -137,10 +147,11 @@ def _rank_by_tolerance(group: Group) -> Ranking | None:
     size = max(packages, key=lambda n: (len(packages[n]), n))
     tightest = min((r.rtol for r in succeeded if r.size == size and r.rtol is not None), default=None)
     chosen = [r for r in succeeded if r.size == size and r.rtol == tightest]
-    standings = [Standing(r.package, r.method, r.total_s or 0.0) for r in chosen]
-    standings.sort(key=lambda s: s.seconds)
-    unknowns = next((f" ({r.unknowns:,} unknowns)" for r in chosen if r.unknowns), "")
     solved = tightest is not None and any(r.residual is not None for r in chosen)
+    known = not solved and all(r.error is not None for r in chosen)
+    standings = [Standing(r.package, r.method, r.total_s or 0.0, r.error if known else None) for r in chosen]
+    standings.sort(key=lambda s: s.seconds if s.error is None else s.error)
+    unknowns = next((f" ({r.unknowns:,} unknowns)" for r in chosen if r.unknowns), "")
     to = f", to a relative residual of {power(tightest or 0.0)}" if solved else ""
     tried = sum(r.size == size and r.rtol in (tightest, None) for r in group.records)
     return Ranking(f"size {size}{unknowns}{to}", tuple(standings), tried)

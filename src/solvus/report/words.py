@@ -9,10 +9,11 @@ from html import escape
 from ..bench.compare import BreakEven
 from ..bench.record import Record
 from ..bench.table import seconds
-from .groups import Group, Ranking, Standing, rank
+from .groups import Group, Ranking, Standing, power, rank
 from .style import colour_class
 
 _PER_PACKAGE = 3  # bars of solvus; peers have one each
+_BY_ERROR = 6  # bars where errors are compared
 
 
 def overview(groups: Sequence[Group]) -> str:
@@ -34,8 +35,10 @@ def lead(records: Sequence[Record], groups: Sequence[Group]) -> str:
 
 
 def verdict(ranking: Ranking) -> str:
-    """Say in one or two sentences who is fastest at equal error, and by how much."""
+    """Say in one or two sentences who is fastest at equal error, or most accurate, and by how much."""
     best = ranking.standings[0]
+    if ranking.by_error:
+        return " ".join(_accuracy(s, first=s is best) for s in ranking.standings[:2])
     rivals = [s for s in ranking.standings if (s.package == "solvus") != (best.package == "solvus")]
     first = f"Fastest: {best.method} ({best.package}), {duration(best.seconds)}."
     if not rivals:
@@ -50,17 +53,28 @@ def verdict(ranking: Ranking) -> str:
     return f"{first} {who} takes {times(factor)} as long: {duration(rival.seconds)}."
 
 
+def _accuracy(standing: Standing, *, first: bool) -> str:
+    who = f"{standing.method} ({standing.package})"
+    error = power(standing.error or 0.0)
+    return f"{'Smallest error' if first else 'Next'}: {who}, {error} in {duration(standing.seconds)}."
+
+
 def _card(index: int, group: Group) -> str:
     ranking = rank(group)
     head = f'<h3><a href="#explore" data-open="{index}">{escape(group.title)}</a></h3>'
     if ranking is None or not ranking.standings:
         return f'<article class="card">{head}<p class="verdict">No method succeeded.</p></article>'
     shown = _selection(ranking.standings)
-    longest = max(s.seconds for s in shown)
-    bars = "".join(_bar(s, longest, shown[0].seconds) for s in shown)
+    if ranking.by_error:
+        shown = list(ranking.standings[:_BY_ERROR])
+        bars = "".join(_error_bar(s, shown) for s in shown)
+    else:
+        longest = max(s.seconds for s in shown)
+        bars = "".join(_bar(s, longest, shown[0].seconds) for s in shown)
     rest = len(ranking.standings) - len(shown)
     more = f"; {rest} more in the table" if rest else ""
-    note = f"{len(ranking.standings)} of {ranking.tried} methods reached it{more}"
+    end = "have an error" if ranking.by_error else "reached it"
+    note = f"{len(ranking.standings)} of {ranking.tried} methods {end}{more}"
     return (
         f'<article class="card">{head}<p class="condition">{escape(ranking.condition)}</p>'
         f'<p class="verdict">{escape(verdict(ranking))}</p><ol class="bars">{bars}</ol>'
@@ -86,6 +100,19 @@ def _bar(standing: Standing, longest: float, shortest: float) -> str:
         f'<li class="{colour_class(standing.package)}"><span class="who">{escape(standing.method)} '
         f"<small>{escape(standing.package)}</small></span>"
         f'<span class="time">{duration(standing.seconds)}<small>{factor}</small></span>'
+        f'<span class="track"><i style="width:{max(share, 0.4):.2f}%"></i></span></li>'
+    )
+
+
+def _error_bar(standing: Standing, shown: Sequence[Standing]) -> str:
+    """Return a bar as long as the error, on a logarithmic scale."""
+    logs = [math.log10(max(s.error or 0.0, 1e-300)) for s in shown]
+    own, low, high = math.log10(max(standing.error or 0.0, 1e-300)), min(logs), max(logs)
+    share = 100 * (own - low + 1) / (high - low + 1)
+    return (
+        f'<li class="{colour_class(standing.package)}"><span class="who">{escape(standing.method)} '
+        f"<small>{escape(standing.package)}</small></span>"
+        f'<span class="time">{power(standing.error or 0.0)}<small>{duration(standing.seconds)}</small></span>'
         f'<span class="track"><i style="width:{max(share, 0.4):.2f}%"></i></span></li>'
     )
 
