@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any, Protocol, final
 
 import torch
@@ -29,7 +28,6 @@ class Values(Protocol):
         ...
 
 
-@cache
 def derivative(name: str, coordinates: tuple[str, ...]) -> Key | None:
     """Return the coordinate numbers that a name such as `xxt` stands for, sorted; None for no derivative.
 

@@ -175,7 +175,7 @@ class Run:
         """Add a row to the history, and return it."""
         with torch.no_grad():
             squares = self.loss.mean_squares(self.theta)
-            loss = float(self.loss.losses(self.theta).sum())
+            loss = float((self.loss.weights * squares).sum())
         position = self.position
         row: dict[str, Any] = {
             "step": position.step,

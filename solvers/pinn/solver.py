@@ -119,7 +119,8 @@ class PINN(Solver):
         points: how many.
         dtype: float64 for quasi-Newton methods.
         seed: of weights and points.
-        compile: compile the loss with torch.compile (pays off for many first-order steps).
+        compile: compile the loss with torch.compile. Not worth it on a CPU, where the derivatives go through
+            fused kernels already: measured, a compiled step takes as long, after a minute of compiling.
         device: None for the CPU.
 
     Source: Raissi, Perdikaris, Karniadakis (2019); default chain after Kiyani et al. (2025).

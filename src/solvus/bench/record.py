@@ -24,6 +24,8 @@ _PACKAGES = (
     "nvmath-python",
     "petsc4py",
     "scikit-fem",
+    "gmsh",
+    "deepxde",
 )
 
 
