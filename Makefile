@@ -7,6 +7,7 @@ DEMO := out/demo
 BENCHMARKS := poisson masked matrices fem datagen
 CONTRAST := constant:255,log-normal-3:255,two-phase-1e4:255,two-phase-1e6:255
 RELAX := cg,fixed-1,fixed-1.4,fixed-1.95,tsallis-inf,reduced-variance,chebcb,instance-optimal,dst
+NETWORKS := multiadam,recipe,fem
 CYCLES := log-normal-3:255,two-phase-1e6:255,discs-1e4:255
 
 # A virtual environment that was moved here from another folder is not usable: forget that it was finished.
@@ -81,6 +82,9 @@ demo: setup fenics mesher
 	$(BIN)/python benchmarks/learned_preconditioners.py --only $(CYCLES) --repeats 2 --out $(DEMO)/cycles.jsonl || \
 	    failed="$$failed learned_preconditioners"; \
 	$(BIN)/python benchmarks/dcdm.py --only sphere:32 --repeats 1 --out $(DEMO)/dcdm.jsonl || failed="$$failed dcdm"; \
+	echo '== a boundary value problem by networks, and by finite elements'; \
+	$(BIN)/python benchmarks/pinn.py --only poisson2d-c:20 --methods $(NETWORKS) --out $(DEMO)/pinn.jsonl || \
+	    failed="$$failed pinn"; \
 	$(BIN)/solvus generate darcy --n 64 --resolution 64 --seed 7 --out $(DEMO)/darcy && \
 	    $(BIN)/solvus check $(DEMO)/darcy && $(BIN)/solvus show $(DEMO)/darcy || failed="$$failed dataset"; \
 	$(BIN)/solvus report --out $(DEMO) $(DEMO)/*.jsonl || failed="$$failed report"; \

@@ -91,7 +91,7 @@ def cases() -> list[Case]:
     found = []
     for name in PROBLEMS:
         for size in (QUICK_S, FULL_S):
-            build = lambda name=name: Known(problem_named(name), dict(problem_named(name).parameters))  # noqa: E731
+            build = lambda name=name: Known(problem_named(name), {})  # noqa: E731
             quick = size == QUICK_S and name in ("poisson2d-c", "burgers1d-c")
             large = size == QUICK_S and not quick
             found.append(Case(name, size, build, quick=quick, ladder=False, large=large))
@@ -130,7 +130,7 @@ def trained(name: str) -> Method:
             settings, seconds = replace(settings, steps=steps), math.inf
         pinn = training.pinn(settings, options.device)
         fitted = fit(
-            problem.named.make(**problem.parameters),
+            problem.named.make(**{**problem.named.defaults(recipe=False), **problem.parameters}),
             pinn,
             seconds=seconds,
             every=1000,
@@ -152,8 +152,13 @@ def recipe() -> Method:
     def run(problem: Known, case: Case, options: Options) -> Outcome:
         named = problem.named
         pinn = replace(named.recipe(), seed=options.seed, device=options.device)
-        posed = (named.posed or named.make)(**problem.parameters)
-        fitted = fit(posed, pinn, seconds=float(case.size), every=1000, reference=problem.reference)
+        fitted = fit(
+            named.make(**problem.parameters),
+            pinn,
+            seconds=float(case.size),
+            every=1000,
+            reference=problem.reference,
+        )
         return outcome(fitted, problem, published=named.published, goal=named.goal)
 
     return Method("recipe", "solvus", run, "learned", lambda case: case.problem in PROBLEMS)

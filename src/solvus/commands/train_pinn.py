@@ -68,10 +68,9 @@ def train_pinn(console: Console, wish: PinnWish) -> None:
     device = None if wish.device == "cpu" else str(device_of(wish.device))
     if wish.optimiser == RECIPE:
         pinn = dataclasses.replace(named.recipe(), seed=wish.seed, device=device)
-        problem = (named.posed or named.make)(**parameters)
     else:
         pinn = TRAININGS[wish.optimiser].pinn(settings, device)
-        problem = named.make(**parameters)
+    problem = named.make(**parameters)
     record = {
         "problem": wish.problem,
         "parameters": parameters,
@@ -111,11 +110,10 @@ def train_pinn(console: Console, wish: PinnWish) -> None:
     console.print(f"[dim]picture[/]  {escape(str(picture))}", soft_wrap=True)
     console.print("[dim]next[/]  [dim]in Python:[/]")
     given = ", ".join(f"{k}={v!r}" for k, v in parameters.items())
-    way = "posed" if wish.optimiser == RECIPE and named.posed is not None else "make"
     for line in (
         "from solvus.solvers.pinn import Solution",
         "from solvus.solvers.pinn.problems import problem_named",
-        f'u = Solution.load("{folder}", problem_named("{wish.problem}").{way}({given}))',
+        f'u = Solution.load("{folder}", problem_named("{wish.problem}").make({given}))',
     ):
         console.print(f"      {escape(line)}", soft_wrap=True)
 
@@ -140,7 +138,8 @@ def read_words(wish: PinnWish, named: NamedProblem) -> tuple[dict[str, Any], Set
     if wish.optimiser == RECIPE and wish.given:
         said = ", ".join(f"--{name.replace('_', '-')}" for name in wish.given)
         raise ValueError(f"the recipe of {wish.problem} has steps and rates of its own: leave out {said}")
-    parameters = {k: _number(k, words.get(k), v) for k, v in named.parameters.items()}
+    defaults = named.defaults(recipe=wish.optimiser == RECIPE)
+    parameters = {k: _number(k, words.get(k), v) for k, v in defaults.items()}
     changed = {k: _number(k, words[k], getattr(default, k)) for k in own if k in words}
     for key, value in {**changed, **wish.given}.items():
         if not value > 0:
@@ -188,6 +187,10 @@ class Lines:
 def _number(name: str, word: str | None, default: Any) -> Any:
     if word is None:
         return default
+    if isinstance(default, bool):
+        if word not in ("True", "False"):
+            raise ValueError(f"{name} is True or False, got {word!r}")
+        return word == "True"
     try:
         return type(default)(word)
     except ValueError:
