@@ -162,7 +162,7 @@ def features() -> Features:
 
 def recipe() -> PINN:
     """Return the training that does best here: over times that grow as the equation comes to hold."""
-    march = Until(END, RAD(every=50, pool=15_000), growth=1.25, tolerance=3e-4, power=1.5)
+    march = Until(END, RAD(every=50, pool=15_000), growth=1.15, tolerance=1e-4, power=1.2)
     return PINN(
         MLP(width=32, depth=4, embedding=features(), normalise=False),
         (

@@ -77,8 +77,8 @@ class Until(Sampling):
 
     Evolution equations have solutions for every start: trained for all times at once, networks find one that
     forgets the start. With growth above 1 the stretch becomes longer at a renewal where the mean square of
-    the residual on the present points is below `tolerance`; a quasi-Newton method keeps its curvature, and so
-    what it learned.
+    the residual in its newest part, the last two growths, is below `tolerance`; a quasi-Newton method keeps
+    its curvature, and so what it learned.
 
     Args:
         end: of the time of the problem, which begins at 0.
@@ -114,7 +114,8 @@ class Until(Sampling):
         self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
     ) -> Tensor:
         reached = float(present[:, -1].max()) * (1 + 1 / len(present)) if self.time is None else self.time
-        if self.growth > 1 and float(residual(present).square().mean()) < self.tolerance:
+        newest = present[present[:, -1] >= reached / self.growth**2]
+        if self.growth > 1 and float(residual(newest).square().mean()) < self.tolerance:
             reached *= self.growth
         reached = min(reached, self.end)
 

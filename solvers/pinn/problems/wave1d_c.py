@@ -80,7 +80,7 @@ def make(*, a: int = 4, hard: bool = True) -> BoundaryProblem:
 
     def vanishing(x: Tensor, t: Tensor) -> Tensor:
         early = (SPEED * a * math.pi * t) ** 2  # saturates within a swing of the faster tone
-        return torch.sin(math.pi * x) * early / (1 + early)
+        return 4 * x * (1 - x) * early / (1 + early)
 
     domain = Interval(0.0, 1.0)
     if hard:
