@@ -121,9 +121,9 @@ class Run:
         """
         begin, position, phase = time.perf_counter(), self.position, self.phase
         optimiser = _laid_out(phase)
-        if self.state is None:
-            self._begin(phase)
         try:
+            if self.state is None:
+                self._begin(phase)
             step = optimiser.step(self.loss, self.theta, self._prepared(phase))
         except FloatingPointError as error:
             raise NotFinite(
@@ -261,7 +261,10 @@ class Run:
         self.state = _laid_out(phase).start(self.theta)
         if phase.weighting is not None:
             self.weighting_state = phase.weighting.start(len(self.problem.labels), self.theta)
-        self._start_emphasis(phase)
+        if phase.sampling.every is None:
+            self._start_emphasis(phase)
+        else:
+            self.renew()
 
     def _end_of(self, phase: Phase, stopped: str) -> None:
         """Go to the next phase where this one is over; where a method is stuck, first try new points."""

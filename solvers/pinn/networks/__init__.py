@@ -4,6 +4,7 @@ from .architectures import architecture_from
 from .base import Architecture, Network, WrongBox, WrongSettings
 from .custom import Custom
 from .embeddings import Embedding, Fourier, Periodic
+from .features import Features
 from .gaussians import Gaussians
 from .mlp import MLP
 from .modified_mlp import ModifiedMLP
@@ -15,6 +16,7 @@ __all__ = [
     "Architecture",
     "Custom",
     "Embedding",
+    "Features",
     "Fourier",
     "Gaussians",
     "ModifiedMLP",

@@ -7,13 +7,14 @@ from typing import Any
 
 from .base import Architecture, WrongSettings
 from .embeddings import Fourier, Periodic
+from .features import Features
 from .gaussians import Gaussians
 from .mlp import MLP
 from .modified_mlp import ModifiedMLP
 from .piratenet import PirateNet
 from .separable import Separable
 
-_KINDS = (MLP, ModifiedMLP, PirateNet, Gaussians, Separable, Fourier, Periodic)
+_KINDS = (MLP, ModifiedMLP, PirateNet, Gaussians, Separable, Fourier, Periodic, Features)
 
 
 def architecture_from(values: Mapping[str, Any]) -> Architecture:

@@ -16,13 +16,13 @@ from ...optim.adam import Adam
 from ...optim.ssbroyden import SSBroyden
 from ..conditions import Dirichlet, Initial
 from ..constraint import Hard
+from ..networks.features import Features
 from ..networks.mlp import MLP
 from ..problem import BoundaryProblem
-from ..sampling import RAD, Uniform
+from ..sampling import RAD, Uniform, Until
 from ..solver import PINN, Phase, Points
 from .base import FemAnswer, Floats, NamedProblem, Reference, reference_file
 from .files import read_comsol
-from .settling import Features, Until
 
 DIFFUSION = 0.001
 END = 100.0
@@ -154,23 +154,27 @@ def features() -> Features:
         cosines=(
             *((8 * p * k, 0.0, 0.0, 0.0) for k in (1, 2)),
             *((0.0, p * k, 0.0, 0.0) for k in (1, 2, 3)),
-            *((0.0, 0.0, 2 * p / PERIOD * k, -phase) for k in (1, 2, 3) for phase in (0.0, p / 2)),
+            *((0.0, 0.0, 2 * p / PERIOD * k, -phase) for k in (1, 2) for phase in (0.0, p / 2)),
         ),
         steps=((0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.2, 0.0)),
     )
 
 
 def recipe() -> PINN:
-    """Return the training that does best here: over times that grow as the equation comes to hold."""
-    march = Until(END, RAD(every=50, pool=15_000), growth=1.15, tolerance=1e-4, power=1.2)
-    return PINN(
-        MLP(width=32, depth=4, embedding=features(), normalise=False),
-        (
-            Phase(Adam(), 100, sampling=Until(END, Uniform(every=1), time=0.4)),
-            Phase(SSBroyden(), 5000, sampling=march),
-        ),
-        Points(domain=3000),
-    )
+    """Return the training that does best here, over longer and longer times; it does not get far.
+
+    An error of 0.39 was measured. Sampling by `Until` with growth=1.25 follows u to 1e-2 until t = 4 and to
+    3e-2 until t = 8, where it has shrunk to a tenth, and then loses a patch that ought to grow again: 0.7.
+    """
+    phases: list[Phase] = []
+    windows = ((0.5, 300), (1.0, 300), (2.0, 300), (4.0, 300), (8.0, 500), (16.0, 500), (END, 490))
+    for time, steps in windows:
+        power = 1.0 if time < 16 else 2.0
+        warm = Until(END, Uniform(every=1), time, power=power)
+        choose = Until(END, RAD(every=100, pool=20_000), time, power=power)
+        phases += [Phase(Adam(5e-4), 30, sampling=warm), Phase(SSBroyden(), steps, sampling=choose)]
+    network = MLP(width=32, depth=4, embedding=features(), normalise=False)
+    return PINN(network, tuple(phases), Points(domain=4000))
 
 
 HEAT2D_LT = NamedProblem(

@@ -10,10 +10,9 @@ from solvus.meshes.grid import Grid
 from solvus.operators.pde.burgers import Burgers
 from solvus.solvers.optim.adam import Adam
 from solvus.solvers.pinn import fit
-from solvus.solvers.pinn.networks import MLP, WrongSettings
+from solvus.solvers.pinn.networks import MLP, Features, WrongSettings
 from solvus.solvers.pinn.problems import burgers1d_c, heat2d_lt, heat2d_ms, problem_named, wave1d_c
-from solvus.solvers.pinn.problems.settling import Features, Until
-from solvus.solvers.pinn.sampling import RAD, Uniform
+from solvus.solvers.pinn.sampling import RAD, Uniform, Until
 from solvus.solvers.pinn.solver import PINN, Phase, Points
 
 NAMES = ("burgers1d-c", "wave1d-c", "heat2d-ms", "heat2d-lt")
