@@ -10,7 +10,8 @@
       fem                    the classical method: finite elements, or what an analyst would use instead
 
   poisson2d-scale            Laplace's equation around four discs, all lengths multiplied: `size` is the
-                             scale, the side of the square. Equal steps for all methods.
+                             scale, the side of the square. Equal steps for all methods; coordinates go into
+                             the network as they are.
   poisson2d-small            -laplacian u = 2 pi^2 sin sin on the unit square, the boundary in the loss with
                              weight 100, MLP 2 x 20, float64; `size` is the number of steps (Gauss-Newton: a
                              tenth). The error is the largest of three seeds.
@@ -127,7 +128,7 @@ def trained(name: str) -> Method:
         settings = replace(training.settings, seed=options.seed, steps=ENDLESS)
         if case.problem == "poisson2d-scale":
             steps = SCALE_STEPS["cuda" if options.device.startswith("cuda") else "cpu"]
-            settings, seconds = replace(settings, steps=steps), math.inf
+            settings, seconds = replace(settings, steps=steps, normalise=False), math.inf
         pinn = training.pinn(settings, options.device)
         fitted = fit(
             problem.named.make(**{**problem.named.defaults(recipe=False), **problem.parameters}),

@@ -33,6 +33,7 @@ class Settings:
         domain, boundary, initial: points.
         learning_rate: of first-order methods.
         steps: of the optimiser.
+        normalise: map the coordinates to [-1, 1] first; PINNacle does not.
         seed: of weights and points.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     initial: int
     steps: int
     learning_rate: float = 1e-3
+    normalise: bool = True
     seed: int = 0
 
 
@@ -65,7 +67,7 @@ class Named:
         )
         start = Phase(Adam(settings.learning_rate), START, sampling=Uniform(every=1))
         return PINN(
-            MLP(settings.width, settings.depth),
+            MLP(settings.width, settings.depth, normalise=settings.normalise),
             (start, phase) if self.second_order else (phase,),
             Points(settings.domain, settings.boundary, settings.initial),
             dtype=torch.float64 if self.second_order else torch.float32,

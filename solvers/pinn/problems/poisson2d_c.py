@@ -52,13 +52,15 @@ def make(*, scale: float = 1.0, hard: bool = True) -> BoundaryProblem:
 
     Args:
         scale: side of the square; everything scales with it. PINNacle has 1, and 2 to 16 in its sweep.
-        hard: build the boundary values into the form of u, instead of training for them as PINNacle does.
+        hard: build the boundary values into the form of u, and scale the equation by the radius of the discs;
+            else as PINNacle has it: laplace u alone, boundary values in the loss.
     """
 
     def equation(u: Any) -> Tensor:
-        return radius**2 * u.laplacian  # the radius is the length over which u changes
+        return factor * u.laplacian
 
-    shape, radius = plate(scale), scale / 10
+    shape = plate(scale)
+    factor = (scale / 10) ** 2 if hard else 1.0  # the radius is the length over which u changes
     if hard:
         return BoundaryProblem(shape.domain, equation, (), constraint={"u": shape.form()})
     conditions = (Dirichlet(shape.outer, on=shape.square), Dirichlet(shape.inner, on=shape.discs))

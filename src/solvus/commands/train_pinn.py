@@ -142,7 +142,7 @@ def read_words(wish: PinnWish, named: NamedProblem) -> tuple[dict[str, Any], Set
     parameters = {k: _number(k, words.get(k), v) for k, v in defaults.items()}
     changed = {k: _number(k, words[k], getattr(default, k)) for k in own if k in words}
     for key, value in {**changed, **wish.given}.items():
-        if not value > 0:
+        if not (isinstance(value, bool) or value > 0):
             raise ValueError(f"{key} is positive, got {value}")
     return parameters, dataclasses.replace(default, **changed, **wish.given, seed=wish.seed)
 

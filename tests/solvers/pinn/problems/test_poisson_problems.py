@@ -58,7 +58,7 @@ class TestEvery:
         first, second = recipe.chain[:2]
         short = PINN(
             replace(recipe.network, width=12, depth=2),
-            (Phase(first.optimiser, 20), Phase(second.optimiser, 80, sampling=second.sampling)),
+            (Phase(first.optimiser, 20), Phase(second.optimiser, 200, sampling=second.sampling)),
             Points(domain=256, boundary=128, initial=128),
         )
         done = fit(named.make(), short, reference=named.reference())
@@ -94,7 +94,7 @@ class TestPunctured:
     def test_the_equations(self):
         c = poisson2d_c.make(hard=False)
         assert residuals_of(c, lambda p: p[:, :1] ** 2 - p[:, 1:] ** 2)["the equation"] < 1e-14
-        assert residuals_of(c, lambda p: p[:, :1] ** 2)["the equation"] == pytest.approx(0.02)
+        assert residuals_of(c, lambda p: p[:, :1] ** 2)["the equation"] == pytest.approx(2.0)
         cg = poisson2d_cg.make(hard=False)
         found = residuals_of(cg, lambda p: torch.ones_like(p[:, :1]))
         assert found["u = 0.2 on Rectangle((-1, -1), (1, 1))"] == pytest.approx(0.8)
