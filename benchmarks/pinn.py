@@ -47,7 +47,7 @@ from solvus.solvers.pinn.chains import TRAININGS
 from solvus.solvers.pinn.problems import PROBLEMS, NamedProblem, Reference, problem_named
 from solvus.solvers.pinn.sampling import RAD, Uniform
 
-QUICK_S, FULL_S = 20, 240
+QUICK_S, FULL_S = 15, 240
 SCALES = (1, 2, 4, 8, 16)
 SCALE_STEPS = {"cpu": 2000, "cuda": 20_000}
 SMALL_STEPS, SEEDS = 3000, (0, 1, 2)
