@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .errors import BadProblem, UnknownName, WrongShape
-from .fields import Place, arguments, per_point
+from .fields import Field, Place, arguments, per_point
 from .where import AtTime, Given, LowFace, OnBoundary, Where
 
 if TYPE_CHECKING:
@@ -78,15 +78,7 @@ class Dirichlet(Condition):
     weight: float = 1.0
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
-        names = _outputs(self.of, problem, self)
-        value = _value(self.value, problem, f"the value of {_words(self)}")
-        where = OnBoundary(problem.domain, self.on, problem.time)
-
-        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
-            wanted = value(given, len(place.points))
-            return tuple(given[name].value - wanted for name in names)
-
-        return [Block(_words(self), "condition", where, residuals, self.weight, names, value)]
+        return _on_boundary(self, problem, lambda u, value: u.value - value, prescribed=True)
 
 
 @final
@@ -134,15 +126,7 @@ class Neumann(Condition):
     weight: float = 1.0
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
-        names = _outputs(self.of, problem, self)
-        value = _value(self.value, problem, f"the value of {_words(self)}")
-        where = OnBoundary(problem.domain, self.on, problem.time)
-
-        def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
-            wanted = value(given, len(place.points))
-            return tuple(given[name].n - wanted for name in names)
-
-        return [Block(_words(self), "condition", where, residuals, self.weight)]
+        return _on_boundary(self, problem, lambda u, value: u.n - value)
 
 
 @final
@@ -288,6 +272,26 @@ class Fixed(Condition):
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
         return Data([self.point], [self.value], self.of, self.weight).blocks(problem)
+
+
+def _on_boundary(
+    condition: Dirichlet | Neumann,
+    problem: BoundaryProblem,
+    residual: Callable[[Field, Tensor], Tensor],
+    *,
+    prescribed: bool = False,
+) -> list[Block]:
+    """Return the block of a condition on its outputs and one value, on a part of the boundary."""
+    names, said = _outputs(condition.of, problem, condition), _words(condition)
+    value = _value(condition.value, problem, f"the value of {said}")
+
+    def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
+        wanted = value(given, len(place.points))
+        return tuple(residual(given[name], wanted) for name in names)
+
+    where = OnBoundary(problem.domain, condition.on, problem.time)
+    known = value if prescribed else None
+    return [Block(said, "condition", where, residuals, condition.weight, names, known)]
 
 
 def function_block(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives import Fit, saved, weights
 from scipy.optimize import least_squares
 from torch import Tensor
 
@@ -36,22 +36,6 @@ class Linear(Objective):
         return torch.stack([r[:2].square().sum(), r[2:].square().sum()])
 
 
-class Fit(Objective):
-    """A tanh network with one hidden layer, fitted to sin(3 x)."""
-
-    def __init__(self, width: int = 6, n: int = 30, seed: int = 0) -> None:
-        self.shapes = [(width,), (width,), (width,)]
-        self.x = torch.rand(n, dtype=F64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        a, b, c = theta.view(3, -1)
-        x = self.x.to(theta.dtype)
-        return (torch.tanh(x[:, None] * a + b) @ c - torch.sin(3 * x)) / len(x) ** 0.5
-
-    def losses(self, theta: Tensor) -> Tensor:
-        return self.residuals(theta).square().sum()[None]
-
-
 class Wrong(Fit):
     """A specimen whose Jacobian has the wrong sign."""
 
@@ -67,10 +51,6 @@ class Wall(Fit):
         return super().losses(theta) / (theta.norm() < 8.0)
 
 
-def weights(seed: int = 1, n: int = 18) -> Tensor:
-    return torch.randn(n, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
-
 def run(
     optimiser: GaussNewton, objective: Objective, theta: Tensor, steps: int
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -81,13 +61,6 @@ def run(
         if step.stopped:
             break
     return theta, state
-
-
-def saved(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @settings(deadline=None, max_examples=50)

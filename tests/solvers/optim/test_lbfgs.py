@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from objectives import Fit, Rosenbrock, saved, weights
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -15,36 +15,6 @@ from solvus.solvers.optim.lbfgs import LBFGS, product, remember
 from solvus.solvers.optim.objective import Objective
 
 F64 = torch.float64
-
-
-class Rosenbrock(Objective):
-    def __init__(self, n: int = 10) -> None:
-        self.shapes = [(n,)]
-        self.seen = 0
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        return torch.cat([10 * (theta[1:] - theta[:-1] ** 2), 1 - theta[:-1]])
-
-    def losses(self, theta: Tensor) -> Tensor:
-        self.seen += 1
-        a, b = self.residuals(theta).chunk(2)
-        return torch.stack([a.square().sum(), b.square().sum()])
-
-
-class Fit(Objective):
-    """A tanh network with one hidden layer, fitted to sin(3 x)."""
-
-    def __init__(self, width: int = 6, n: int = 30, seed: int = 0) -> None:
-        self.shapes = [(width,), (width,), (width,)]
-        self.x = torch.rand(n, dtype=F64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        a, b, c = theta.view(3, -1)
-        x = self.x.to(theta.dtype)
-        return (torch.tanh(x[:, None] * a + b) @ c - torch.sin(3 * x)) / len(x) ** 0.5
-
-    def losses(self, theta: Tensor) -> Tensor:
-        return self.residuals(theta).square().sum()[None]
 
 
 class Uphill(Rosenbrock):
@@ -58,10 +28,6 @@ class Uphill(Rosenbrock):
         return losses, -gradient if self.calls > 2 else gradient
 
 
-def weights(seed: int = 1, n: int = 18) -> Tensor:
-    return torch.randn(n, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
-
 def run(
     optimiser: LBFGS, objective: Objective, theta: Tensor, steps: int = 500
 ) -> tuple[Tensor, int, int, str]:
@@ -72,13 +38,6 @@ def run(
         if step.stopped:
             return theta, k, evaluations, step.stopped
     return theta, steps, evaluations, ""
-
-
-def saved(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def scipy_minimum(objective: Objective, theta: Tensor) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
-from typing import Any
 
 import pytest
 import torch
+from objectives import Fit, saved, weights
 from torch import Tensor
 
 from solvus.solvers.optim.nystrom import NystromNewtonCG, sketch
@@ -42,21 +41,6 @@ class Quadratic(Objective):
         return super().hessian_product(theta, v)
 
 
-class Fit(Objective):
-    """A tanh network with one hidden layer, fitted to sin(3 x)."""
-
-    def __init__(self, width: int = 6, n: int = 30, seed: int = 0) -> None:
-        self.shapes = [(width,), (width,), (width,)]
-        self.x = torch.rand(n, dtype=F64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        a, b, c = theta.view(3, -1)
-        return (torch.tanh(self.x[:, None] * a + b) @ c - torch.sin(3 * self.x)) / len(self.x) ** 0.5
-
-    def losses(self, theta: Tensor) -> Tensor:
-        return self.residuals(theta).square().sum()[None]
-
-
 class Wrong(Fit):
     """A specimen whose gradient has the wrong sign."""
 
@@ -75,17 +59,6 @@ class Concave(Objective):
 
     def losses(self, theta: Tensor) -> Tensor:
         return self.residuals(theta).square().sum()[None]
-
-
-def weights(seed: int = 1, n: int = 18) -> Tensor:
-    return torch.randn(n, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
-
-def saved(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def test_a_sketch_of_full_rank_is_the_matrix() -> None:

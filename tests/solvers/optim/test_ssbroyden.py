@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives import Fit, Rosenbrock, saved, weights
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -28,33 +28,6 @@ from solvus.solvers.optim.ssbroyden import (
 
 F64 = torch.float64
 VARIANTS: tuple[Variant, ...] = ("ssbroyden", "bfgs", "ssbfgs-ab", "ssbfgs-ol")
-
-
-class Rosenbrock(Objective):
-    def __init__(self, n: int = 10) -> None:
-        self.shapes = [(n,)]
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        return torch.cat([10 * (theta[1:] - theta[:-1] ** 2), 1 - theta[:-1]])
-
-    def losses(self, theta: Tensor) -> Tensor:
-        a, b = self.residuals(theta).chunk(2)
-        return torch.stack([a.square().sum(), b.square().sum()])
-
-
-class Fit(Objective):
-    """A tanh network with one hidden layer, fitted to sin(3 x)."""
-
-    def __init__(self, width: int = 6, n: int = 30, seed: int = 0) -> None:
-        self.shapes = [(width,), (width,), (width,)]
-        self.x = torch.rand(n, dtype=F64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-    def residuals(self, theta: Tensor) -> Tensor:
-        a, b, c = theta.view(3, -1)
-        return (torch.tanh(self.x[:, None] * a + b) @ c - torch.sin(3 * self.x)) / len(self.x) ** 0.5
-
-    def losses(self, theta: Tensor) -> Tensor:
-        return self.residuals(theta).square().sum()[None]
 
 
 class Recorder(Fit):
@@ -84,10 +57,6 @@ class Uphill(Rosenbrock):
         return losses, -gradient if self.calls > 3 else gradient
 
 
-def weights(seed: int = 1, n: int = 18) -> Tensor:
-    return torch.randn(n, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
-
 def run(o: SSBroyden, objective: Objective, theta: Tensor, steps: int = 300) -> tuple[Tensor, int, str]:
     state = o.start(theta)
     for k in range(steps):
@@ -96,13 +65,6 @@ def run(o: SSBroyden, objective: Objective, theta: Tensor, steps: int = 300) -> 
         if step.stopped:
             return theta, k, step.stopped
     return theta, steps, ""
-
-
-def saved(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def inverse_hessian(state: dict[str, Any]) -> Tensor:

@@ -1,13 +1,13 @@
 """A network that is a known function: residuals of exact solutions must vanish."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from solvus.solvers.pinn import BoundaryProblem, Run
-from solvus.solvers.pinn.jets import Affine, Jet, Plan, nested
+from solvus.solvers.pinn.jets import Affine, Jet, nested
 from solvus.solvers.pinn.model import Model
 from solvus.solvers.pinn.networks import Network
 
@@ -19,12 +19,9 @@ class Exact(Network):
         super().__init__(inputs, outputs)
         self.f, self.none = f, torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
 
-    def propagate(self, x: Affine) -> Jet | Affine:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor, plan: Plan | None = None) -> Any:
+    def propagate(self, x: Affine) -> Jet:
         with torch.enable_grad():
-            return nested(self.f, x, plan or Plan())
+            return nested(self.f, x.value, x.plan)
 
 
 def model_of(problem: BoundaryProblem, f: Callable[[Tensor], Tensor]) -> tuple[Model, Tensor]:
