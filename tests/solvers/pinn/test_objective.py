@@ -130,6 +130,7 @@ def test_groups_name_every_residual_once():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler, of itself
 def test_a_compiled_loss_is_the_same():
     objective, theta = loss()
     compiled = ResidualLoss(objective.model, objective.clouds, objective.groups, compiled=True)
