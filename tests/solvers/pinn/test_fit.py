@@ -238,7 +238,7 @@ def test_solve_reports_the_residual_on_other_points():
     assert result.status is Status.CONVERGED
     assert float(result.relative_residual) <= 1e-3
     u = result.stats["solution"]
-    assert u.error(Known.points, Known.values) < 1e-3
+    assert u.error(Known.points, Known.values) < 5e-3
     assert torch.equal(u.theta, result.value)
     posed = pinn.pose(bump())
     torch.testing.assert_close(posed.residual_norm(result.value), result.residual)
