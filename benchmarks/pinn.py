@@ -47,7 +47,7 @@ from solvus.solvers.pinn.chains import TRAININGS
 from solvus.solvers.pinn.problems import PROBLEMS, NamedProblem, Reference, problem_named
 from solvus.solvers.pinn.sampling import RAD, Uniform
 
-QUICK_S, FULL_S = 15, 240
+QUICK_S, FULL_S, LONG_S = 15, 120, 1200
 SCALES = (1, 2, 4, 8, 16)
 SCALE_STEPS = {"cpu": 2000, "cuda": 20_000}
 SMALL_STEPS, SEEDS = 3000, (0, 1, 2)
@@ -88,13 +88,13 @@ class Small:
 
 
 def cases() -> list[Case]:
-    """Return all problems; a minute's training of the first ones is quick."""
+    """Return all problems, each for the seconds of a look, of a comparison, and of a long training."""
     found = []
     for name in PROBLEMS:
-        for size in (QUICK_S, FULL_S):
+        for size in (QUICK_S, FULL_S, LONG_S):
             build = lambda name=name: Known(problem_named(name), {})  # noqa: E731
             quick = size == QUICK_S and name in ("poisson2d-c", "burgers1d-c")
-            large = size == QUICK_S and not quick
+            large = size != FULL_S and not quick
             found.append(Case(name, size, build, quick=quick, ladder=False, large=large))
     for scale in SCALES:
         build = lambda s=scale: Known(problem_named("poisson2d-c"), {"scale": float(s)})  # noqa: E731
