@@ -11,9 +11,21 @@ from ...optim.base import State
 from .base import View, Weighting, blend, check_every, check_keep, finite, of_kind
 
 
+@dataclass(frozen=True)
+class _Blended(Weighting):
+    """Weights that keep a share of the old ones."""
+
+    every: int = 10
+    keep: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        check_keep(self.keep)
+
+
 @final
 @dataclass(frozen=True)
-class LRA(Weighting):
+class LRA(_Blended):
     """Weight conditions such that their gradients are as large as that of the equations ("annealing").
 
     w_i = keep w_i + (1 - keep) max|grad L_r| / mean|grad L_i|   for conditions; w = 1 for equations
@@ -33,13 +45,6 @@ class LRA(Weighting):
     tensor([1., 1.])
     """
 
-    every: int = 10
-    keep: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_every(self.every)
-        check_keep(self.keep)
-
     def update(self, state: State, view: View) -> Tensor:
         ratios, conditions = _largest_to_mean(view)
         return _anneal(state, ratios, conditions, self.keep)
@@ -47,7 +52,7 @@ class LRA(Weighting):
 
 @final
 @dataclass(frozen=True)
-class LRAPinnacle(Weighting):
+class LRAPinnacle(_Blended):
     """Weight conditions as the benchmark PINNacle codes LRA: with a further division by the old weight.
 
     w_i = keep w_i + (1 - keep) max|grad L_r| / (mean|grad L_i| w_i)   for conditions; w = 1 for equations
@@ -62,11 +67,6 @@ class LRAPinnacle(Weighting):
     """
 
     every: int = 1
-    keep: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_every(self.every)
-        check_keep(self.keep)
 
     def update(self, state: State, view: View) -> Tensor:
         ratios, conditions = _largest_to_mean(view)
@@ -75,7 +75,7 @@ class LRAPinnacle(Weighting):
 
 @final
 @dataclass(frozen=True)
-class GradNorm(Weighting):
+class GradNorm(_Blended):
     """Weight all groups such that the norms of their gradients are equal.
 
     w_i = keep w_i + (1 - keep) mean_j |grad L_j| / |grad L_i|
@@ -94,11 +94,6 @@ class GradNorm(Weighting):
     """
 
     every: int = 1000
-    keep: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_every(self.every)
-        check_keep(self.keep)
 
     def update(self, state: State, view: View) -> Tensor:
         norms = finite(view.gradients(), "the gradient").norm(dim=1)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvus.solvers.optim.base import Optimiser
 from solvus.solvers.optim.objective import Objective
 
 F64 = torch.float64
@@ -56,3 +57,21 @@ def saved(state: dict[str, Any]) -> dict[str, Any]:
     torch.save(state, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
+
+
+def resumed(optimiser: Optimiser, steps: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Run twice the steps, and again from the middle with a state saved and read.
+
+    Asserts equal parameters; returns the states at the end of both runs, and the saved one.
+    """
+    objective, theta = Fit(), weights()
+    state = optimiser.start(theta)
+    for _ in range(steps):
+        theta = optimiser.step(objective, theta, state).theta
+    middle, again, kept = theta.clone(), saved(state), saved(state)
+    for _ in range(steps):
+        theta = optimiser.step(objective, theta, state).theta
+    for _ in range(steps):
+        middle = optimiser.step(objective, middle, again).theta
+    assert torch.equal(theta, middle)
+    return state, again, kept
