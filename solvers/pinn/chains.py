@@ -84,7 +84,10 @@ _EACH = Uniform(every=1)
 TRAININGS: Mapping[str, Named] = {
     "adam": Named("Adam, all losses summed", _LARGE, lambda s: Adam(s.learning_rate), _EACH),
     "multiadam": Named(
-        "MultiAdam, equations and conditions as groups", _LARGE, lambda s: MultiAdam(s.learning_rate), _EACH
+        "MultiAdam, equations and conditions as groups",
+        _LARGE,
+        lambda s: MultiAdam(s.learning_rate),
+        Uniform(every=1000),
     ),
     "lra": Named(
         "Adam, weights by gradient statistics", _LARGE, lambda s: Adam(s.learning_rate), _EACH, LRA()

@@ -16,6 +16,7 @@ from ..optim.adam import Adam
 from ..optim.base import Optimiser
 from ..optim.first_order import FirstOrder
 from ..optim.gauss_newton import GaussNewton
+from ..optim.multiadam import MultiAdam
 from ..optim.ssbroyden import SSBroyden
 from .errors import BadProblem
 from .model import Cloud, Model
@@ -70,7 +71,8 @@ class Phase:
         weighting: how the residuals are weighted against each other; None leaves the weights of the problem.
         point_weighting: how points are weighted; None for equally.
         sampling: when and how points are drawn anew. None: at every step for methods of first order and for
-            Gauss-Newton; every 500 steps, by their residuals, for methods that compare gradients.
+            Gauss-Newton; every 1000 steps for MultiAdam, whose groups of small gradients would follow the
+            noise of new points; every 500, by their residuals, for methods that compare gradients.
         groups: which residuals form a group, for methods that look at groups (MultiAdam, ConFIG): "kinds" has
             one for equations and one for conditions, "terms" one for each residual, or lists of numbers.
     """
@@ -86,14 +88,19 @@ class Phase:
         if self.steps < 1:
             raise ValueError(f"a phase has at least 1 step, got {self.steps}")
         if self.sampling is None:
-            fresh = isinstance(self.optimiser, FirstOrder | GaussNewton)
-            object.__setattr__(self, "sampling", Uniform(1) if fresh else RAD(every=500, pool=_POOL))
+            object.__setattr__(self, "sampling", _usual_sampling(self.optimiser))
         every = self.sampling.every
         if self.point_weighting is not None and every is not None and every < _STAY:
             raise ValueError(
                 f"weights of points need points that stay for {_STAY} steps, these are new every {every}: "
                 "use sampling=Fixed(), or RAD(every=1000)"
             )
+
+
+def _usual_sampling(optimiser: Optimiser) -> Sampling:
+    if isinstance(optimiser, MultiAdam):
+        return Uniform(every=1000)
+    return Uniform(1) if isinstance(optimiser, FirstOrder | GaussNewton) else RAD(every=500, pool=_POOL)
 
 
 def _default_chain() -> tuple[Phase, ...]:
