@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ...meshes.geometry import Geometry
 from .errors import BadProblem, UnknownName, WrongShape
 from .fields import Field, Place, arguments, per_point
-from .where import AtTime, Given, LowFace, OnBoundary, Where
+from .where import AtTime, Given, OnBoundary, Where
 
 if TYPE_CHECKING:
     from .problem import BoundaryProblem
@@ -151,9 +152,10 @@ class BoundaryResidual(Condition):
 @final
 @dataclass(frozen=True, eq=False)
 class Periodic(Condition):
-    """u and its derivatives along an axis, below `order`, agree on opposite faces of the bounding box.
+    """u and its derivatives along an axis, below `order`, agree on opposite faces of the domain.
 
-    Exact and cheaper: the embedding `Periodic` of networks.
+    The faces lie on the bounding box; where only one of two opposite points belongs to the domain, nothing is
+    asked for. Exact and cheaper: the embedding `Periodic` of networks.
 
     Args:
         axis: name of a coordinate of space.
@@ -186,7 +188,7 @@ class Periodic(Condition):
                 for k in range(self.order)
             )
 
-        where = LowFace(problem.domain, axis, problem.time)
+        where = OnBoundary(problem.domain, _Paired(problem.domain, axis), problem.time)
         return [Block(_words(self), "condition", where, residuals, self.weight)]
 
 
@@ -272,6 +274,24 @@ class Fixed(Condition):
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
         return Data([self.point], [self.value], self.of, self.weight).blocks(problem)
+
+
+@final
+@dataclass(frozen=True)
+class _Paired:
+    """Selects the points (N, dim) of the lower face across an axis that have the upper face opposite."""
+
+    domain: Geometry
+    axis: int
+
+    def __call__(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        lower, upper = self.domain.lower[self.axis], self.domain.upper[self.axis]
+        shift = (upper - lower) * np.eye(self.domain.dim)[self.axis]
+        low = np.abs(points[:, self.axis] - lower) < 1e-9 * (upper - lower)
+        return low & (np.abs(self.domain.distance(points + shift)) < 1e-9 * (upper - lower))
+
+    def __repr__(self) -> str:
+        return f"two faces opposite each other along coordinate {self.axis}"
 
 
 def _on_boundary(

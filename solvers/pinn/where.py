@@ -89,26 +89,6 @@ class AtTime(Where):
 
 
 @final
-@dataclass(frozen=True)
-class LowFace(Where):
-    """The lower face of the bounding box across one axis: the upper one is a shift away."""
-
-    domain: Geometry
-    axis: int
-    time: tuple[float, float] | None
-    budget: Budget = "boundary"
-
-    def draw(self, n: int, generator: np.random.Generator) -> Drawn:
-        points = self.domain.sample(n, generator)
-        points[:, self.axis] = self.domain.lower[self.axis]
-        return Drawn(_timed(points, self.time, generator))
-
-    def measure(self) -> float:
-        lower, upper = np.array(self.domain.lower), np.array(self.domain.upper)
-        return float(np.prod(np.delete(upper - lower, self.axis)))
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Given(Where):
     """Points that are given, with measured values: all of them, whatever number is asked for."""

@@ -9,6 +9,7 @@ from exact_network import residuals_of
 
 from solvus.meshes.geometry import Disc, Interval, Rectangle
 from solvus.solvers.pinn import (
+    BadProblem,
     BoundaryProblem,
     BoundaryResidual,
     Data,
@@ -70,6 +71,23 @@ def test_a_periodic_condition_has_a_residual_per_derivative():
     assert len(problem.labels) == 4
     found = residuals_of(problem, lambda p: p[:, 1:] ** 2)
     assert [found[label] for label in problem.labels[1:]] == pytest.approx([1.0, 2.0, 0.0])
+
+
+def test_a_periodic_condition_keeps_to_faces_that_have_an_opposite():
+    step = Rectangle((0.0, 0.0), (4.0, 2.0)) - Rectangle((0.0, 1.0), (2.0, 2.0))
+    problem = BoundaryProblem(step, lambda u: u.laplacian, [Periodic("x", order=1)])
+    where = problem.terms[1].block.where
+    drawn = where.draw(500, np.random.default_rng(0))
+    assert (drawn.points[:, 0] == 0).all()
+    assert 0.95 < drawn.points[:, 1].max() <= 1
+    assert where.measure() == pytest.approx(1.0, rel=1e-2)
+    assert residuals_of(problem, lambda p: (p[:, 1:] > 1) * p[:, :1])[problem.labels[1]] == 0
+
+
+def test_a_periodic_condition_without_opposite_faces_is_refused():
+    stairs = Rectangle((0.0, 0.0), (1.5, 1.0)) | Rectangle((0.5, 1.0), (2.0, 2.0))
+    with pytest.raises(BadProblem, match=r"u periodic in x holds on no points: .*on=two faces opposite"):
+        BoundaryProblem(stairs, lambda u: u.laplacian, [Periodic("x")])
 
 
 def test_normals_point_outwards():
