@@ -120,12 +120,12 @@ def make(*, viscosity: float = VISCOSITY, hard: bool = True) -> BoundaryProblem:
 def recipe() -> PINN:
     """Return the training that does best here."""
     return PINN(
-        MLP(width=24, depth=4),
+        MLP(width=32, depth=4),
         (
             Phase(Adam(), 500, sampling=Uniform(every=1)),
-            Phase(SSBroyden(), 2500, sampling=RAD(every=250, pool=20_000)),
+            Phase(SSBroyden(), 3500, sampling=RAD(every=500, pool=10_000)),
         ),
-        Points(domain=3000),
+        Points(domain=2048),
     )
 
 
