@@ -89,7 +89,7 @@ def recipe() -> PINN:
         MLP(width=32, depth=3, activation="sin"),
         (
             Phase(Adam(), 200, sampling=Uniform(every=50)),
-            Phase(SSBroyden(), 2500, sampling=Uniform(every=250)),
+            Phase(SSBroyden(), 5000, sampling=Uniform(every=250)),
         ),
         Points(domain=1500),
     )

@@ -106,7 +106,7 @@ def recipe() -> PINN:
         MLP(width=24, depth=4),
         (
             Phase(Adam(), 500, sampling=Uniform(every=1)),
-            Phase(SSBroyden(), 3000, sampling=Uniform(every=250)),
+            Phase(SSBroyden(), 5000, sampling=Uniform(every=250)),
         ),
         Points(domain=2000),
     )

@@ -69,7 +69,7 @@ def recipe() -> PINN:
         MLP(width=24, depth=3),
         (
             Phase(Adam(), 200, sampling=Uniform(every=50)),
-            Phase(SSBroyden(), 1500, sampling=Uniform(every=250)),
+            Phase(SSBroyden(), 5000, sampling=Uniform(every=250)),
         ),
         Points(domain=1024, boundary=1024),
     )
