@@ -64,6 +64,15 @@ def test_the_lists():
     said = good("--list")
     assert all(name in said for name in PROBLEMS)
     assert "MultiAdam, equations and conditions as groups" in " ".join(said.split())
+    assert "of hnd" not in said
+    assert "d 5 of hnd" in " ".join(good("hnd --list").split())
+
+
+def test_every_problem_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("hnd", "helmholtz2d"):
+        good(f"{name} --optimiser adam --steps 1", SMALL)
+        assert (tmp_path / f"pinn-{name}" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +86,7 @@ def test_the_lists():
         ("hnd --optimiser adam --set d=five", "d is a number such as 5, got 'five'"),
         ("helmholtz2d --set hard=no", "hard is True or False, got 'no'"),
         ("hnd --optimiser adam --set width=-3", "width is positive, got -3"),
-        ("hnd --epochs 3", "pinn takes no --epochs"),
+        ("hnd --epochs 3", "pinn takes no --epochs: it takes --out, --set, --steps, --learning-rate"),
         ("hnd --size 3", "pinn takes no --size"),
     ],
 )

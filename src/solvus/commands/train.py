@@ -21,6 +21,7 @@ from ..operators.neural.architectures import ARCHITECTURES, UnknownName, archite
 from ..operators.neural.base import NeuralOperator, parameter_count
 from ..operators.neural.pod_regression import PODRegression
 from ..parts.listing import OWN_OPTIONS, PARTS
+from ..solvers.pinn.chains import START
 from ..solvers.pinn.problems import PROBLEMS
 from ..solvers.training.fit import fit
 from ..solvers.training.outcome import Trained
@@ -50,7 +51,17 @@ from .progress import duration, progress, rows_of
 from .run_folder import keep_plan
 from .settings import command
 from .train_part import STOPPED, Wish, part_settings_table, parts_table, refuse_options, train_part
-from .train_pinn import OPTIMISERS, PINN_FIELDS, RECIPE, PinnWish, pinn_table, train_pinn, trainings_table
+from .train_pinn import (
+    OPTIMISERS,
+    PINN_FIELDS,
+    PINN_OPTIONS,
+    RECIPE,
+    PinnWish,
+    pinn_settings_table,
+    pinn_table,
+    train_pinn,
+    trainings_table,
+)
 
 PINN = "pinn"
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")  # where options come from, rather than from a default
@@ -82,9 +93,12 @@ class Settings:
         list[str] | None, typer.Option("--set", help="A setting, KEY=VALUE; repeat it. --list shows them.")
     ] = None
     epochs: Annotated[int, typer.Option(help="Passes over the data.", min=1)] = 100
-    steps: Annotated[int | None, typer.Option(help=f"Parts and {PINN}: steps of the optimiser.", min=1)] = (
-        None
-    )
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Parts and {PINN}: steps of the optimiser; of second order: after {START} of Adam.", min=1
+        ),
+    ] = None
     size: Annotated[str | None, typer.Option(help="Parts: points per axis of the systems, N,...")] = None
     batch: Annotated[int, typer.Option(help="Samples of a step; parts have their own default.", min=1)] = 20
     learning_rate: Annotated[float, typer.Option(help="The highest one; parts have their own default.")] = (
@@ -92,9 +106,13 @@ class Settings:
     )
     schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = "one-cycle"
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "relative-l2"
-    optimiser: Annotated[str, typer.Option(help=f"adamw, adam or sgd; {PINN}: {', '.join(OPTIMISERS)}.")] = (
-        "adamw"
-    )
+    optimiser: Annotated[
+        str,
+        typer.Option(
+            help=f"adamw, adam or sgd; {PINN}: {', '.join(OPTIMISERS)}.",
+            show_default=f"adamw; {PINN}: {RECIPE}",
+        ),
+    ] = "adamw"
     weight_decay: Annotated[float, typer.Option(help="Of the optimiser.")] = 1e-4
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better one.", min=1)
@@ -146,14 +164,13 @@ def train_network(given: Settings) -> None:
                 f"{', '.join(ARCHITECTURES)}; parts are {', '.join(PARTS)}; {PINN} solves a problem"
             )
         if given.list_:
-            tables = (
-                (pinn_table(), trainings_table())
-                if name == PINN
-                else (part_settings_table(name) if name in PARTS else _settings(name),)
-            )
-            console.print(*tables, sep="")
+            if name == PINN:
+                problem = None if given.data is None else str(given.data)
+                console.print(pinn_table(), trainings_table(), pinn_settings_table(problem), sep="")
+            else:
+                console.print(part_settings_table(name) if name in PARTS else _settings(name))
             return
-        out = given.out or Path(name)
+        out = given.out or Path(f"{PINN}-{given.data}" if name == PINN else name)
         with plain_warnings():
             if name == PINN:
                 train_pinn(console, _pinn_wish(given, out))
@@ -191,7 +208,8 @@ def _pinn_wish(given: Settings, out: Path) -> PinnWish:
     named = given.named()
     if foreign := [option for field, option in named.items() if field not in PINN_FIELDS]:
         raise ValueError(
-            f"{PINN} takes no {', '.join(foreign)}: `solvus train {PINN} --list` shows what it takes"
+            f"{PINN} takes no {', '.join(foreign)}: it takes {', '.join(PINN_OPTIONS)}, and `solvus train "
+            f"{PINN} PROBLEM --list` shows the settings"
         )
     options = {field: getattr(given, field) for field in ("steps", "learning_rate") if field in named}
     optimiser = given.optimiser if "optimiser" in named else RECIPE

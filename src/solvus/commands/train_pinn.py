@@ -31,6 +31,10 @@ PINN_FIELDS = (
     "network", "data", "out", "set_", "steps", "learning_rate", "optimiser", "seconds", "seed", "device",
     "resume",
 )  # fmt: skip
+PINN_OPTIONS = tuple(
+    f"--{n.strip('_').replace('_', '-')}" for n in PINN_FIELDS if n not in ("network", "data")
+)
+_SET = [f.name for f in dataclasses.fields(Settings) if f.name not in ("steps", "learning_rate", "seed")]
 
 
 @final
@@ -128,8 +132,7 @@ def read_words(wish: PinnWish, named: NamedProblem) -> tuple[dict[str, Any], Set
         raise ValueError(f"--optimiser is one of {', '.join(OPTIMISERS)}, got {wish.optimiser!r}")
     words = words_of(wish.words)
     default = TRAININGS["adam" if wish.optimiser == RECIPE else wish.optimiser].settings
-    own = [f.name for f in dataclasses.fields(Settings) if f.name not in ("steps", "learning_rate", "seed")]
-    own = [] if wish.optimiser == RECIPE else own
+    own = [] if wish.optimiser == RECIPE else _SET
     if unknown := sorted(set(words) - {*own, *named.parameters}):
         known = ", ".join([*named.parameters, *own]) or "none"
         raise ValueError(
@@ -162,6 +165,18 @@ def trainings_table() -> Table:
     for name, training in TRAININGS.items():
         s = training.settings
         table.add_row(name, f"{training.says}; MLP {s.depth} x {s.width}, {s.steps} steps")
+    return table
+
+
+def pinn_settings_table(problem: str | None) -> Table:
+    """Return what `--set` takes: parameters of a problem, and settings of the optimisers."""
+    table = Table("--set of `train pinn`", "default", "", box=box.SIMPLE_HEAD)
+    if problem is not None:
+        for name, value in problem_named(problem).parameters.items():
+            table.add_row(name, str(value), f"of {problem}")
+    for name in _SET:
+        values = dict.fromkeys(str(getattr(t.settings, name)) for t in TRAININGS.values())
+        table.add_row(name, " or ".join(values), "of all optimisers but the recipe")
     return table
 
 
