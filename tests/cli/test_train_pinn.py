@@ -34,6 +34,7 @@ def test_a_training(tmp_path):
     assert "FINISHED after 8 steps" in said
     assert "relative L2 error" in said
     assert "classical method" in said
+    assert "(none is published)" in said
     assert (out / "pictures.png").stat().st_size > 10_000
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["steps"] == 8
@@ -95,6 +96,16 @@ def test_what_is_refused(words, error, tmp_path):
     assert shown.exit_code == 2
     assert error in " ".join(shown.stderr.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_classical_method_that_cannot_follow_is_said(tmp_path):
+    said = " ".join(
+        good("hnd --optimiser adam --set d=9 --steps 2", SMALL, "--out", tmp_path / "run").split()
+    )
+    assert "not run: degree 6 in 9 dimensions" in said
+    assert "none is published for these parameters" in said
+    assert "classical_error" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (tmp_path / "run" / "pictures.png").exists()
 
 
 def test_without_the_files_of_a_reference_it_is_trained_all_the_same(tmp_path, monkeypatch):

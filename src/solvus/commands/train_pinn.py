@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..meshes.whole import write_whole
+from ..operators.linear import NotSupported
+from ..solvers import SolveError
 from ..solvers.pinn import PINN, Fitted, Run, fit
 from ..solvers.pinn.chains import TRAININGS, Settings
 from ..solvers.pinn.pictures import draw
@@ -99,17 +101,17 @@ def train_pinn(console: Console, wish: PinnWish) -> None:
             reference=known,
         )
     except KeyboardInterrupt:
-        console.print(
-            f"stopped: the same command goes on from the last checkpoint in {escape(str(wish.out))}"
-        )
+        kept = (folder / "checkpoint.pt").exists()
+        then = "goes on from the last checkpoint" if kept else "begins anew, no checkpoint was written yet:"
+        console.print(f"stopped: the same command {then} in {escape(str(wish.out))}")
         raise typer.Exit(STOPPED) from None
     except Exception:
         forget_plan(wish.out)
         raise
-    errors = _compare(named, parameters, known, fitted)
     picture = draw(fitted.solution, wish.out / "pictures.png", known, fitted.history)
+    errors = _compare(named, parameters, known, fitted)
     write_whole(wish.out / "metrics.json", (json.dumps(errors, indent=2) + "\n").encode())
-    console.print(_ending(fitted, errors, named))
+    console.print(_ending(fitted, errors, _published(named, parameters)))
     console.print(f"[dim]solution[/] {escape(str(folder))}", soft_wrap=True)
     console.print(f"[dim]picture[/]  {escape(str(picture))}", soft_wrap=True)
     console.print("[dim]next[/]  [dim]in Python:[/]")
@@ -235,8 +237,8 @@ def _compare(
     row |= {"error": fitted.error, "floor": known.floor, "reference": known.source}
     try:
         answer = named.fem(named.fem_n, **parameters)
-    except ImportError as error:
-        return row | {"classical": str(error)}
+    except (ImportError, NotSupported, ValueError, ArithmeticError, MemoryError, SolveError) as error:
+        return row | {"classical": f"not run: {error or type(error).__name__}"}
     difference = answer.at(known.points) - known.values
     gap = float((difference**2).sum() ** 0.5 / (known.values**2).sum() ** 0.5)
     said = f"{gap:.2e} in {duration(answer.seconds) if answer.seconds > 60 else f'{answer.seconds:.2g} s'}"
@@ -257,7 +259,16 @@ def _opening(wish: PinnWish, named: NamedProblem, pinn: PINN, known: Reference |
     return rows_of(rows)
 
 
-def _ending(fitted: Fitted, errors: Mapping[str, Any], named: NamedProblem) -> Table:
+def _published(named: NamedProblem, parameters: Mapping[str, Any]) -> str:
+    """Return what is known of others, which is for the default parameters, however conditions are met."""
+    own = {name: value for name, value in parameters.items() if name != "hard"}
+    changed = any(named.parameters[name] != value for name, value in own.items())
+    if changed or named.published is None:
+        return "none is published" + (" for these parameters" if changed else "")
+    return f"best published {named.published:.2e}"
+
+
+def _ending(fitted: Fitted, errors: Mapping[str, Any], published: str) -> Table:
     more = "; the same command goes on" if fitted.outcome.name == "TIMEOUT" else ""
     rows = [("ended", f"{fitted.outcome.name} after {fitted.steps} steps, {duration(fitted.seconds)}{more}")]
     rows += [("", stop) for stop in fitted.stops]
@@ -265,13 +276,7 @@ def _ending(fitted: Fitted, errors: Mapping[str, Any], named: NamedProblem) -> T
     rows.append(("largest residual", f"{fitted.residuals[worst]:.2e}, {worst}"))
     rows += [(f"found {name}", f"{value:.6g}") for name, value in fitted.solution.unknowns.items()]
     if errors.get("error") is not None:
-        rows.append(
-            ("relative L2 error", f"{errors['error']:.2e} (best published {_or_none(named.published)})")
-        )
+        rows.append(("relative L2 error", f"{errors['error']:.2e} ({published})"))
     if "classical" in errors:
         rows.append(("classical method", errors["classical"]))
     return rows_of(rows)
-
-
-def _or_none(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2e}"
