@@ -50,7 +50,7 @@ from solvus.solvers.pinn import MLP, PINN, BoundaryProblem, Dirichlet, Fitted, P
 from solvus.solvers.pinn.chains import TRAININGS
 from solvus.solvers.pinn.problems import PROBLEMS, NamedProblem, Reference, problem_named
 from solvus.solvers.pinn.run import Run
-from solvus.solvers.pinn.sampling import RAD, Fixed, Uniform
+from solvus.solvers.pinn.sampling import RAD, FixedPoints, Uniform
 
 QUICK_S, FULL_S, LONG_S = 15, 120, 1200
 SCALES = (1, 2, 4, 8, 16)
@@ -134,7 +134,7 @@ def trained(name: str) -> Method:
         settings = replace(training.settings, seed=options.seed, steps=ENDLESS)
         if case.problem == "poisson2d-scale":
             steps, inside, outside = SCALE_BUDGET["cuda" if options.device.startswith("cuda") else "cpu"]
-            training, seconds = replace(training, sampling=Fixed()), math.inf
+            training, seconds = replace(training, sampling=FixedPoints()), math.inf
             settings = replace(settings, steps=steps, domain=inside, boundary=outside, normalise=False)
         pinn, ratio = training.pinn(settings, options.device), {}
 

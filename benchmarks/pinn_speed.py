@@ -62,7 +62,7 @@ from solvus.meshes.geometry import Interval, Rectangle
 from solvus.solvers.optim.adam import Adam
 from solvus.solvers.pinn import MLP, PINN, BoundaryProblem, Data, Phase
 from solvus.solvers.pinn import Run as Training
-from solvus.solvers.pinn.sampling import Fixed
+from solvus.solvers.pinn.sampling import FixedPoints
 from solvus.solvers.pinn.where import Drawn
 
 AGREE = 1e-5  # relative difference from float64 up to which a float32 loss and gradient are right
@@ -144,7 +144,7 @@ class Jets:
 
     def __init__(self, name: str, start: Start, device: str, *, compiled: bool = False) -> None:
         layers = MLP(width=len(start.biases[0]), depth=len(start.biases) - 1, normalise=False)
-        phase = Phase(Adam(1e-3), 10**9, sampling=Fixed())
+        phase = Phase(Adam(1e-3), 10**9, sampling=FixedPoints())
         pinn = PINN(layers, (phase,), dtype=torch.float32, compile=compiled, device=device)
         self.training = training = Training(posed(name, start), pinn)
         put_weights(training.model.network, start)

@@ -33,7 +33,7 @@ def main(steps: int = 700, rtol: float = 2e-2) -> float:
         chain=(Phase(Adam(), 100), Phase(SSBroyden(), steps, sampling=RAD(every=100, pool=2000))),
         points=Points(domain=400, boundary=60, initial=60),
     )
-    result = solve(problem, pinn, stop=Stop(rtol=rtol, max_steps=steps))
+    result = solve(problem, pinn, stop=Stop(rtol=rtol))
     u = result.stats["solution"]
     print(f"{result.status.name} after {result.steps} steps, residual {float(result.relative_residual):.1e}")
     print(f"u is odd: {u([[-0.5, 0.5]]).item():.3f} and {u([[0.5, 0.5]]).item():.3f}")

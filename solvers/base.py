@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, is_dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -42,9 +42,10 @@ class SolveError(RuntimeError):
     def __init__(self, result: Result) -> None:
         self.result = result
         reason = f" ({result.reason})" if result.reason else ""
+        worst = float(torch.as_tensor(result.relative_residual).max())
         super().__init__(
-            f"{result.status.name} after {result.steps} steps, relative residual "
-            f"{float(torch.as_tensor(result.relative_residual).max()):.2e}{reason}: {result.status.advice}; "
+            f"{result.status.name} after {result.steps} steps, relative residual {worst:.2e}{reason}: "
+            f"{result.advice or result.status.advice}; "
             "the result is in `error.result`, or pass throw=False"
         )
 
@@ -56,7 +57,7 @@ class Stop:
     Args:
         rtol: relative to the problem's scale (||b|| for linear systems).
         atol: absolute.
-        max_steps: limit on the steps.
+        max_steps: limit on the steps; None for that of the solver, see `Solver.default_steps`.
         check_every: look at the residual only every so many steps (saves device synchronisation and history).
         seconds: time limit, set-up included; looked at after every step; None for none.
 
@@ -66,7 +67,7 @@ class Stop:
 
     rtol: float = 1e-6
     atol: float = 0.0
-    max_steps: int = 1000
+    max_steps: int | None = None
     check_every: int = 1
     seconds: float | None = None
 
@@ -75,7 +76,7 @@ class Stop:
             raise ValueError(
                 f"rtol and atol must be finite and not negative, got {self.rtol} and {self.atol}"
             )
-        if self.max_steps < 0 or self.check_every < 1:
+        if (self.max_steps is not None and self.max_steps < 0) or self.check_every < 1:
             raise ValueError(f"max_steps {self.max_steps} must be >= 0, check_every {self.check_every} >= 1")
         if self.seconds is not None and not self.seconds >= 0:
             raise ValueError(f"seconds must be >= 0, or None for no time limit, got {self.seconds}")
@@ -105,7 +106,13 @@ Iterate = Tensor | Callable[[], Tensor]
 
 
 class Solver(ABC):
-    """A method: settings only, no state. Subclasses are frozen dataclasses."""
+    """A method: settings only, no state. Subclasses are frozen dataclasses.
+
+    Attributes:
+        default_steps: limit on the steps where `Stop` gives none; infinite for methods that end themselves.
+    """
+
+    default_steps: ClassVar[float] = 1000
 
     def check(self, problem: Any) -> None:  # noqa: B027
         """Reject a problem that the method cannot treat, naming the alternative."""
@@ -144,6 +151,10 @@ class Solver(ABC):
         """Return what to add to the stats of the result; asked after the solve, of what `keeping` gave."""
         return {}
 
+    def advice(self, status: Status) -> str:
+        """Return what a status means and what to do; asked after the solve, of what `keeping` gave."""
+        return status.advice
+
 
 class Kept:
     """A preconditioner that remembers the last operator and what was built for it."""
@@ -172,6 +183,7 @@ class Result:
         sample_steps: steps after which each batch entry was done, int64 (...).
         stats: setup_s, solve_s and what the method adds.
         reason: what the method said when it broke down.
+        advice: what the status means for this method, and what to do.
     """
 
     value: Tensor
@@ -184,6 +196,7 @@ class Result:
     sample_steps: Tensor
     stats: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    advice: str = ""
 
     def __repr__(self) -> str:
         worst = float(self.relative_residual.max()) if self.relative_residual.numel() else 0.0

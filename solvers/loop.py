@@ -30,6 +30,7 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
     iteration = solver.iterate(problem, x)
     latest: Iterate = x
     status, reason, steps, ready, fresh = None, "", -1, begin, True
+    most = solver.default_steps if stop.max_steps is None else stop.max_steps
     try:
         while status is None:
             try:
@@ -45,11 +46,11 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
                 ready = perf_counter()
             fresh = False
             late = stop.seconds is not None and perf_counter() - begin > stop.seconds
-            last = late or steps >= stop.max_steps
+            last = late or steps >= most
             if last or steps % stop.check_every == 0:
                 status, latest = samples.look(steps, latest, norm, callback)
                 if status in (None, Status.BREAKDOWN) and last:
-                    status = Status.MAX_STEPS if steps >= stop.max_steps else Status.TIMEOUT
+                    status = Status.MAX_STEPS if steps >= most else Status.TIMEOUT
                 elif status is Status.BREAKDOWN and samples.improved():
                     latest = _form(latest)
                     _close(iteration)
@@ -91,6 +92,7 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
         sample_steps=torch.where(samples.done, samples.steps, max(steps, 0)),
         stats={"setup_s": ready - begin, "solve_s": solved - ready, **solver.notes()},
         reason="" if status is Status.CONVERGED else reason,
+        advice=solver.advice(status),
     )
 
 

@@ -13,6 +13,11 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _FLAT = 1e-14  # of the polygon's extent squared
+_AREA = 1e-9  # of the area, that triangles may lack
+_TOO_NEAR = (
+    "the polygon cannot be cut into triangles: corners are too near to sides that are not theirs, "
+    "move them apart"
+)
 
 
 def check_sides(sides: Floats) -> None:
@@ -60,7 +65,11 @@ def _meet(side: Floats, others: Floats, tolerance: float) -> Bools:
 def ears(points: Floats) -> Ints:
     """Cut a simple polygon with anticlockwise corners (n, 2) into triangles, (m, 3), by clipping ears.
 
-    An ear is a corner whose neighbours see each other inside; there always is one (Meisters 1975).
+    An ear is a corner whose neighbours see each other inside; there always is one (Meisters 1975). A corner
+    on the line between them, up to rounding, blocks their sight.
+
+    Raises:
+        InvalidGeometry: the triangles do not fill the polygon: corners lie on its other sides up to rounding.
 
     >>> ears(np.array([[0, 0], [1, 0], [1, 1], [0, 1]])).tolist()
     [[3, 0, 1], [1, 2, 3]]
@@ -74,7 +83,7 @@ def ears(points: Floats) -> Ints:
             turn = _cross(b - a, c - b)
             if turn > flat:
                 others = points[[i for i in left if i not in (before, here, after)]]
-                within = [_cross(q - p, others - p) >= 0 for p, q in ((a, b), (b, c), (c, a))]
+                within = [_cross(q - p, others - p) >= -flat for p, q in ((a, b), (b, c), (c, a))]
                 if (within[0] & within[1] & within[2]).any():
                     continue
                 found.append([before, here, after])
@@ -83,8 +92,14 @@ def ears(points: Floats) -> Ints:
             left.pop(place)
             break
         else:
-            raise AssertionError("a simple polygon has an ear")
-    return np.array([*found, left])
+            raise InvalidGeometry(_TOO_NEAR)
+    rows = np.array([*found, left])
+    a, b, c = np.moveaxis(points[rows], 1, 0)
+    area, start = np.abs(_cross(b - a, c - a)).sum() / 2, points - points[0]
+    wanted = _cross(start, np.roll(start, -1, axis=0)).sum() / 2  # the shoelace formula
+    if not abs(area - wanted) <= _AREA * wanted + len(points) * flat:
+        raise InvalidGeometry(f"{_TOO_NEAR}; their area is {area:.9g}, that of the polygon {wanted:.9g}")
+    return rows
 
 
 def _cross(a: Floats, b: Floats) -> Floats:

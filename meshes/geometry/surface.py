@@ -17,8 +17,11 @@ from .boxes import Box
 from .crossings import RayCounter
 from .errors import InvalidGeometry
 from .faceted import Faceted
+from .facets import FacetTree
 from .from_mesh import facet_normals, name_facets
 from .shape import Solid
+
+_TOUCH = 1e-9  # of the extent: pieces as near as that lie on each other
 
 
 @final
@@ -28,15 +31,15 @@ class SurfaceGeometry(Faceted):
 
     A point is inside when a ray from it crosses the surface an odd number of times, so pieces within pieces
     are holes. Cells may run either way round, and are turned outward. Volume (divergence theorem), area and
-    distances are exact; interior points are those of the box that lie inside. Whether the surface cuts itself
-    is not checked.
+    distances are exact; interior points are those of the box that lie inside. Pieces that share a face are
+    refused, since it would count as boundary; whether the surface cuts itself is not checked.
 
     Args:
         mesh: of lines in 2D or triangles in 3D, e.g. of `solvus.meshes.read_mesh`. Tags of its cells name the
             parts of the boundary, as in `MeshGeometry`.
 
     Raises:
-        InvalidGeometry: cells of another kind, or an open surface.
+        InvalidGeometry: cells of another kind, an open surface, or pieces that lie on each other.
         NonManifold: an edge belongs to more than two triangles, or a point to more than two lines.
 
     >>> square = Mesh([[0, 0], [2, 0], [2, 2], [0, 2]], {"line": [[0, 1], [1, 2], [2, 3], [3, 0]]})
@@ -103,6 +106,7 @@ def _turned_outward(mesh: Mesh) -> Floats:
         raise InvalidGeometry("the surface has only one side: its triangles cannot be turned to agree")
     corners = mesh.points[rows]
     corners[turned] = corners[turned][:, ::-1]
+    _check_apart(corners, piece, count)
     rays = [RayCounter(corners[piece == i]) for i in range(count)]
     for i in range(count):  # every piece outward, then those inside an odd number of others inward
         mine = piece == i
@@ -110,6 +114,26 @@ def _turned_outward(mesh: Mesh) -> Floats:
         if (_cones(corners[mine]).sum() < 0) ^ (around % 2 == 1):
             corners[mine] = corners[mine][:, ::-1]
     return corners
+
+
+def _check_apart(corners: Floats, piece: Ints, count: int) -> None:
+    """Raise where the middle of a facet of one piece lies on a facet of another."""
+    near, middles = _TOUCH * float(np.ptp(corners, axis=(0, 1)).max()), corners.mean(axis=1)
+    for j in range(count if count > 1 else 0):
+        mine = corners[piece == j]
+        low, high = mine.min(axis=(0, 1)) - near, mine.max(axis=(0, 1)) + near
+        others = np.flatnonzero((piece != j) & ((middles >= low) & (middles <= high)).all(axis=1))
+        if not len(others):
+            continue
+        tree = FacetTree(mine)
+        others = others[tree.may_be_within(middles[others], near)]
+        others = others[tree.nearest(middles[others])[0] <= near]
+        if len(others):
+            raise InvalidGeometry(
+                f"closed pieces {j} and {int(piece[others[0]])} of the surface lie on each other at "
+                f"{middles[others[0]].tolist()}: leave out the faces between them, or make a "
+                "SurfaceGeometry of each and join them by |"
+            )
 
 
 def _neighbours(mesh: Mesh, rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:

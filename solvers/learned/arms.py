@@ -42,9 +42,8 @@ class Budget:
 
         A time limit of the whole solve leaves half of it to the backstop.
         """
-        steps = stop.max_steps
-        if self.steps is not None:
-            steps = min(steps, max(1, int(self.steps / self.weights.get(arm, 1.0))))
+        own = None if self.steps is None else max(1, int(self.steps / self.weights.get(arm, 1.0)))
+        steps = min((limit for limit in (stop.max_steps, own) if limit is not None), default=None)
         limits = [self.seconds, None if stop.seconds is None else stop.seconds / 2]
         seconds = min((limit for limit in limits if limit is not None), default=None)
         return replace(stop, max_steps=steps, seconds=seconds)

@@ -22,7 +22,8 @@ class FirstOrder(Optimiser):
     Args:
         learning_rate: positive.
         schedule: factor on the learning rate, one of `solvers.optim.schedules` with per="batch".
-        steps: length of the training, for a schedule that needs it (Cosine, OneCycle); `over` sets it.
+        steps: length of the training, for a schedule that needs it (Cosine, OneCycle); `over` sets it. At
+            least 1.
     """
 
     learning_rate: float = 1e-3
@@ -32,6 +33,11 @@ class FirstOrder(Optimiser):
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"the learning rate is positive, got {self.learning_rate}")
+        if self.steps is not None and not self.steps >= 1:
+            raise ValueError(
+                f"steps is the length of the training, at least 1, got {self.steps}: leave it out, and "
+                "`over` sets it"
+            )
         if self.schedule.per != "batch":
             raise ValueError(
                 "an optimiser counts steps, not epochs: give "

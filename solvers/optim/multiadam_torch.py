@@ -28,7 +28,9 @@ class MultiAdamTorch(Optimizer):
         lr: learning rate; schedulers of torch may change it.
         betas, eps, weight_decay, amsgrad: see `MultiAdam`.
         group_weights: of the losses; None is 1 / n.
-        agg_betas: decays of a second Adam over the sum of the groups; None is without.
+        agg_betas: decays of a second Adam over the sum of the groups; None is without. The first steps are
+            then 100, 48, 31, ... times `lr` long (see `MultiAdam`): warm up, by a scheduler of torch that
+            starts from `lr` / 100.
 
     Raises:
         ValueError: settings out of range; parameters of several types or devices in one group.

@@ -34,9 +34,11 @@ class NystromNewtonCG(Optimiser):
             source runs to 1e-16, that is, always to `cg_steps`.
         armijo, backtrack: of the line search, at most 50 trials.
 
-    `Step.evaluations` counts products with H too. A direction that does not descend (H + mu I is indefinite
-    there) is replaced by the gradient.
-    Fails with FloatingPointError where the loss is not finite at the present parameters.
+    `Step.evaluations` counts products with H too. Where H + mu I is not positive along the first direction
+    of the conjugate gradients, they start anew from zero; where it is not along the gradient either, or the
+    direction found does not descend, the step is along the gradient.
+    Fails with FloatingPointError where the loss, its gradient or a product with H is not finite at the
+    present parameters.
     Source: Rathore, Lei, Frangella, Lu and Udell (2024), ICML; Frangella, Tropp and Udell (2023) (sketch).
 
     >>> NystromNewtonCG(rank=60).start(torch.zeros(3, dtype=torch.float64))["U"].shape
@@ -103,7 +105,7 @@ class NystromNewtonCG(Optimiser):
         def hessian(v: Tensor) -> Tensor:  # (P,) or (k, P)
             nonlocal products
             products += 1 if v.ndim == 1 else len(v)
-            return objective.hessian_product(theta, v)
+            return _finite(objective.hessian_product(theta, v))
 
         if state["age"] % self.every == 0:
             generator = torch.Generator().manual_seed(state["seed"])
@@ -137,31 +139,54 @@ class NystromNewtonCG(Optimiser):
         return None
 
     def _direction(self, hessian: Callable[[Tensor], Tensor], g: Tensor, state: State) -> Tensor:
-        """Solve (H + mu I) d = g; Nocedal and Wright (2006), algorithm 5.3."""
+        """Solve (H + mu I) d = g from the last direction, or where that leads uphill at once, from zero."""
+        last = state["direction"]
+        found = self._conjugate(hessian, g, state, last) if bool(last.any()) else None
+        if found is None:
+            found = self._conjugate(hessian, g, state, torch.zeros_like(g))
+        return g if found is None else found
+
+    def _conjugate(
+        self, hessian: Callable[[Tensor], Tensor], g: Tensor, state: State, start: Tensor
+    ) -> Tensor | None:
+        """Return d from `start`, None where H + mu I is not positive along the first direction.
+
+        Source: Nocedal and Wright (2006), algorithm 5.3.
+        """
         U, S, mu = state["U"], state["S"], self.damping
         weights = (S[-1] + mu) / (S + mu) - 1
 
         def precondition(x: Tensor) -> Tensor:
             return x + U @ (weights * (U.T @ x))
 
-        d = state["direction"].clone()
+        d = start.clone()
         r = g - (hessian(d) + mu * d) if bool(d.any()) else g.clone()
         z = precondition(r)
         p, rz = z, float(r @ z)
         goal = self.cg_tolerance * float(g.norm())
-        for _ in range(self.cg_steps):
+        for k in range(self.cg_steps):
             if float(r.norm()) <= goal:
                 break
             q = hessian(p) + mu * p
             curvature = float(p @ q)
             if not curvature > 0:  # not convex along p: what has been found so far must do
-                break
+                return d if k else None
             step = rz / curvature
             d, r = d + step * p, r - step * q
             z = precondition(r)
             rz, before = float(r @ z), rz
             p = z + (rz / before) * p
         return d
+
+
+def _finite(product: Tensor) -> Tensor:
+    """Return a product with H; raise FloatingPointError where it is not finite."""
+    if not bool(torch.isfinite(product).all()):
+        raise FloatingPointError(
+            "a product with the Hessian is not finite, though loss and gradient are: look for a power "
+            "between 1 and 2 of something that vanishes in the residuals, as |u|^1.5 at 0, or use LBFGS"
+        )
+    return product
 
 
 def sketch(
@@ -174,10 +199,13 @@ def sketch(
 
     A Hessian with negative eigenvalues in the sketch is shifted until the sketch is positive definite; the
     shift is taken off S again, and what is negative then becomes 0.
+
+    Raises:
+        FloatingPointError: a product is not finite.
     """
     draw = torch.randn(len(like), rank, generator=generator, dtype=like.dtype).to(like.device)
     phi = torch.linalg.qr(draw).Q.T  # (rank, P), orthonormal rows
-    Y = hessian(phi)  # (rank, P): rows are H phi_i
+    Y = _finite(hessian(phi))  # (rank, P): rows are H phi_i
     core = phi @ Y.T
     core = (core + core.T) / 2
     nu = torch.finfo(like.dtype).eps * float(Y.norm())

@@ -17,9 +17,11 @@ class Objective(ABC):
 
     Attributes:
         shapes: of the tensors that theta holds in a row, for optimisers that treat matrices as such.
+        shared: whether `parts` share a graph, which must then be kept from one gradient to the next.
     """
 
     shapes: Sequence[tuple[int, ...]]
+    shared: bool = True
 
     @abstractmethod
     def losses(self, theta: Tensor) -> Tensor:
@@ -37,6 +39,10 @@ class Objective(ABC):
         """Return the loss, a scalar."""
         return self.losses(theta).sum()
 
+    def smooth(self, theta: Tensor) -> Tensor:
+        """Return the loss, a scalar, in a form that can be differentiated twice; a compiled one cannot."""
+        return self.value(theta)
+
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return the losses of the groups (n,), detached, and the gradient of their sum (P,)."""
         theta = theta.detach().requires_grad_()
@@ -50,9 +56,10 @@ class Objective(ABC):
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
             parts = self.parts(theta)
+            kept = [self.shared and k + 1 < len(parts) for k in range(len(parts))]
             rows = [
-                torch.autograd.grad(part, theta, retain_graph=k + 1 < len(parts), materialize_grads=True)[0]
-                for k, part in enumerate(parts)
+                torch.autograd.grad(part, theta, retain_graph=keep, materialize_grads=True)[0]
+                for part, keep in zip(parts, kept, strict=True)
             ]
         return torch.stack(parts).detach(), torch.stack(rows)
 
@@ -65,7 +72,7 @@ class Objective(ABC):
         """Return H v for v (P,), or for the rows of v (k, P); H is the Hessian of the loss."""
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.value(theta), theta, create_graph=True)
+            (gradient,) = torch.autograd.grad(self.smooth(theta), theta, create_graph=True)
             if v.ndim == 1:
                 return torch.autograd.grad(gradient, theta, v)[0]
             return torch.stack([torch.autograd.grad(gradient, theta, w, retain_graph=True)[0] for w in v])

@@ -23,7 +23,17 @@ from .errors import (
 )
 from .fields import Field
 from .fit import Fitted, fit
-from .networks import MLP, Custom, Fourier, Gaussians, ModifiedMLP, PirateNet, Separable
+from .networks import (
+    MLP,
+    Custom,
+    Fourier,
+    Gaussians,
+    ModifiedMLP,
+    PeriodicEmbedding,
+    PirateNet,
+    Separable,
+)
+from .objective import NotPointwise
 from .problem import BoundaryProblem, Unknown
 from .run import Run
 from .solution import Solution
@@ -52,7 +62,9 @@ __all__ = [
     "NoDerivative",
     "NoPoints",
     "NotFinite",
+    "NotPointwise",
     "Periodic",
+    "PeriodicEmbedding",
     "Phase",
     "PirateNet",
     "Points",

@@ -98,7 +98,7 @@ TRAININGS: Mapping[str, Named] = {
     "soap": Named("SOAP", _LARGE, lambda s: SOAP(s.learning_rate), _EACH),
     "lbfgs": Named("Adam, then L-BFGS", _SMALL, lambda s: LBFGS(), Uniform(every=1000), None, True),
     "ssbroyden": Named(
-        "Adam, then SSBroyden", _SMALL, lambda s: SSBroyden(), RAD(every=500, pool=10_000), None, True
+        "Adam, then SSBroyden", _SMALL, lambda s: SSBroyden(), RAD(every=500, pool=None), None, True
     ),
     "gauss-newton": Named(
         "Adam, then Gauss-Newton", _FEW, lambda s: GaussNewton(), Uniform(every=20), None, True

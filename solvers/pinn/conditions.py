@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...meshes.geometry import Geometry
 from .errors import BadProblem, UnknownName, WrongShape
-from .fields import Field, Place, arguments, per_point
+from .fields import Field, Place, arguments, number, per_point, values_of
 from .where import AtTime, Given, OnBoundary, Where
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Value = float | Callable[..., Any]
 Evaluate = Callable[[Tensor], Place]
+Prescribed = Callable[[Mapping[str, Any], int], Tensor]
 Kind = Literal["equation", "condition"]
 
 
@@ -36,7 +37,8 @@ class Block:
         where: the points.
         residuals: (place, named arguments there, evaluate at other points) -> tuple of residuals (N,).
         weight: of every residual.
-        of: outputs whose value is prescribed, and the values as a function, for checks.
+        of: outputs whose value is prescribed, or that of a derivative in time of an order; and the values as
+            a function, for checks. None where they depend on what is to be found.
     """
 
     name: str
@@ -45,7 +47,8 @@ class Block:
     residuals: Callable[[Place, Mapping[str, Any], Callable[[Tensor], Place]], tuple[Tensor, ...]]
     weight: float = 1.0
     of: tuple[str, ...] = ()
-    prescribed: Callable[[Mapping[str, Any], int], Tensor] | None = None
+    order: int = 0
+    prescribed: Prescribed | None = None
 
 
 class Condition(ABC):
@@ -144,7 +147,7 @@ class BoundaryResidual(Condition):
     weight: float = 1.0
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
-        known = (*problem.names(), *(f"n{c}" for c in problem.coordinates[: problem.domain.dim]))
+        known = (*problem.names(), *problem.normals)
         where = OnBoundary(problem.domain, self.on, problem.time)
         return [function_block(self.residual, known, _words(self), "condition", where, self.weight)]
 
@@ -155,7 +158,7 @@ class Periodic(Condition):
     """u and its derivatives along an axis, below `order`, agree on opposite faces of the domain.
 
     The faces lie on the bounding box; where only one of two opposite points belongs to the domain, nothing is
-    asked for. Exact and cheaper: the embedding `Periodic` of networks.
+    asked for. Exact and cheaper: `PeriodicEmbedding` of networks.
 
     Args:
         axis: name of a coordinate of space.
@@ -219,9 +222,10 @@ class Initial(Condition):
             wanted = value(given, len(place.points))
             return tuple(given[name].d(*[last] * self.order) - wanted for name in names)
 
-        where = AtTime(problem.domain, problem.time[0])
-        prescribed = value if self.order == 0 else None
-        return [Block(_words(self), "condition", where, residuals, self.weight, names, prescribed)]
+        where, prescribed = AtTime(problem.domain, problem.time[0]), _prescribed(self.value, value, problem)
+        return [
+            Block(_words(self), "condition", where, residuals, self.weight, names, self.order, prescribed)
+        ]
 
 
 @final
@@ -273,7 +277,11 @@ class Fixed(Condition):
     weight: float = 1.0
 
     def blocks(self, problem: BoundaryProblem) -> list[Block]:
-        return Data([self.point], [self.value], self.of, self.weight).blocks(problem)
+        said = _words(self)
+        fixed = number(self.value, f"the value of {said}", "a number")
+        value, of = _value(fixed, problem, f"the value of {said}"), _outputs(self.of, problem, self)
+        blocks = Data([self.point], [fixed], self.of, self.weight).blocks(problem)
+        return [replace(b, name=said, of=of, prescribed=value) for b in blocks]
 
 
 @final
@@ -310,8 +318,8 @@ def _on_boundary(
         return tuple(residual(given[name], wanted) for name in names)
 
     where = OnBoundary(problem.domain, condition.on, problem.time)
-    known = value if prescribed else None
-    return [Block(said, "condition", where, residuals, condition.weight, names, known)]
+    known = _prescribed(condition.value, value, problem) if prescribed else None
+    return [Block(said, "condition", where, residuals, condition.weight, names, prescribed=known)]
 
 
 def function_block(
@@ -323,6 +331,8 @@ def function_block(
     def residuals(place: Place, given: Mapping[str, Any], evaluate: Evaluate) -> tuple[Tensor, ...]:
         found = function(**{name: given[name] for name in asked})
         rows = found if isinstance(found, tuple | list) else (found,)
+        if not rows:
+            raise WrongShape(f"{what} returned no residual: return one, (N,), or a tuple of such")
         n = len(place.points)
         label = what if len(rows) == 1 else f"{what}, part"
         return tuple(
@@ -332,26 +342,35 @@ def function_block(
     return Block(what, kind, where, residuals, weight)
 
 
-def _value(value: Value, problem: BoundaryProblem, what: str) -> Callable[[Mapping[str, Any], int], Tensor]:
+def _value(value: Value, problem: BoundaryProblem, what: str) -> Prescribed:
     """Return (named arguments, count) -> values (count,), or a number as a tensor without axes."""
     if not callable(value):
-        number = float(value)
-        if not np.isfinite(number):
-            raise BadProblem(f"{what} is {number}: it must be finite")
-        return lambda given, n: given["points"].new_tensor(number)
+        given_number = number(value, what, "a number, or a function of coordinates by name,")
+        if not np.isfinite(given_number):
+            raise BadProblem(f"{what} is {given_number}: it must be finite")
+        return lambda given, n: given["points"].new_tensor(given_number)
     asked = arguments(value, (*problem.coordinates, *problem.unknowns, "points"), what)
 
     def of(given: Mapping[str, Any], n: int) -> Tensor:
-        found = value(**{name: given[name] for name in asked})
-        if not isinstance(found, Tensor):
-            return given["points"].new_tensor(float(found))
-        return per_point(found, n, what)
+        return values_of(value(**{name: given[name] for name in asked}), given["points"], n, what)
 
     return of
 
 
+def _prescribed(value: Value, values: Prescribed, problem: BoundaryProblem) -> Prescribed | None:
+    """Return values that can be compared with others: those that depend on no unknown coefficient."""
+    known = (*problem.coordinates, *problem.unknowns, "points")
+    if callable(value) and set(arguments(value, known, "a value")) & set(problem.unknowns):
+        return None
+    return values
+
+
 def _outputs(of: str | tuple[str, ...], problem: BoundaryProblem, condition: Any) -> tuple[str, ...]:
     names = (of,) if isinstance(of, str) else tuple(of)
+    if not names:
+        raise BadProblem(
+            f"{type(condition).__name__} is about no output: pass of=, one or several of the outputs"
+        )
     for name in names:
         if name not in problem.outputs:
             raise UnknownName(
@@ -370,14 +389,11 @@ def _words(condition: Any) -> str:
     of = getattr(condition, "of", "residual")
     of = of if isinstance(of, str) else ", ".join(of)
     value = getattr(condition, "value", None)
-    said = "f" if callable(value) else f"{value:g}" if isinstance(value, int | float) else ""
-    on = getattr(condition, "on", None)
-    if on is None:
-        place = "the boundary"
-    elif isinstance(on, str):
-        place = on
-    else:
-        place = "a selection" if callable(on) else repr(on)
+    try:
+        said = "f" if callable(value) else f"{number(value, of, 'a number'):g}"
+    except WrongShape:  # refused where it is used
+        said = "?"
+    place = _part(getattr(condition, "on", None))
     return {
         "Dirichlet": f"{of} = {said} on {place}",
         "Neumann": f"d{of}/dn = {said} on {place}",
@@ -388,3 +404,12 @@ def _words(condition: Any) -> str:
         "Data": f"data of {of}",
         "Fixed": f"{of} = {said} at a point",
     }[kind]
+
+
+def _part(on: Any) -> str:
+    """Describe a part of the boundary in a few words."""
+    if on is None or isinstance(on, str):
+        return on or "the boundary"
+    if isinstance(on, tuple):
+        return f"({', '.join(repr(o) if isinstance(o, str) else _part(o) for o in on)})"
+    return "a selection" if callable(on) else repr(on)

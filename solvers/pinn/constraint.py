@@ -12,8 +12,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .fields import Values, arguments
-from .jets.nested import nested
+from .fields import Values, arguments, values_of
+from .jets.nested import check_known, nested
 from .jets.plan import Key, Plan
 
 
@@ -51,12 +51,17 @@ class Shape:
     def __init__(
         self, constraint: Mapping[str, Hard], outputs: Sequence[str], coordinates: Sequence[str]
     ) -> None:
-        hard = [constraint.get(name, Hard()) for name in outputs]
-        self.lifts, self.factors = [h.lift for h in hard], [h.factor for h in hard]
+        hard = {name: constraint.get(name, Hard()) for name in outputs}
+        self.lifts = {f"the lift of {name}": h.lift for name, h in hard.items()}
+        self.factors = {f"the factor of {name}": h.factor for name, h in hard.items()}
         self.coordinates = coordinates
 
     def jets(self, points: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Return lift and factor with the derivatives of a plan, (rows, N, W) each."""
+        """Return lift and factor with the derivatives of a plan, (rows, N, W) each.
+
+        Raises:
+            WrongShape: one of them is not one number per point.
+        """
         with torch.enable_grad():
             rows = [
                 nested(lambda x, parts=parts: self._stack(parts, x), points.detach(), plan).rows.detach()
@@ -64,16 +69,26 @@ class Shape:
             ]
         return rows[0], rows[1]
 
-    def _stack(self, parts: Sequence[Callable[..., Any]], points: Tensor) -> Tensor:
+    def check(self, points: Tensor) -> None:
+        """Raise NoDerivative if torch does not know the derivatives of a lift or factor at points (N, D)."""
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            for parts in (self.lifts, self.factors):
+                for what, column in self._columns(parts, x).items():
+                    check_known(column, x, what)
+
+    def _stack(self, parts: Mapping[str, Callable[..., Any]], points: Tensor) -> Tensor:
+        zero = 0 * points.sum(dim=1)  # also constants have derivatives
+        return torch.stack([column + zero for column in self._columns(parts, points).values()], dim=1)
+
+    def _columns(self, parts: Mapping[str, Callable[..., Any]], points: Tensor) -> dict[str, Tensor]:
         given: dict[str, Any] = {name: points[:, i] for i, name in enumerate(self.coordinates)}
         given["points"] = points
-        known, columns = tuple(given), []
-        for part in parts:
-            asked = arguments(part, known, "a part of a constraint")
-            value = part(**{name: given[name] for name in asked})
-            column = value if isinstance(value, Tensor) else points.new_full((len(points),), float(value))
-            columns.append(column + 0 * points.sum(dim=1))  # also constants have derivatives
-        return torch.stack(columns, dim=1)
+        known, columns = tuple(given), {}
+        for what, part in parts.items():
+            value = part(**{name: given[name] for name in arguments(part, known, what)})
+            columns[what] = values_of(value, points, len(points), what)
+        return columns
 
 
 @cache

@@ -9,10 +9,14 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from .errors import NoDerivative, UnknownName, WrongShape
+from .errors import BadProblem, NoDerivative, UnknownName, WrongShape
 from .jets.plan import Key, Plan
 
 HIGHEST = 4  # order of derivatives
+
+
+class NoSuchAttribute(UnknownName, AttributeError):
+    """An attribute of a field that is no derivative: `hasattr` answers no."""
 
 
 class Values(Protocol):
@@ -80,8 +84,28 @@ class Place:
         given["points"] = self.points
         if self.normals is not None:
             names = self.coordinates[: self.space]
-            given.update({f"n{name}": self.normals[:, i] for i, name in enumerate(names)})
+            given.update({name: self.normals[:, i] for i, name in enumerate(normal_names(names))})
         return given
+
+
+def normal_names(space: Sequence[str]) -> tuple[str, ...]:
+    """Return what the components of the outward normal are called, for the coordinates of space.
+
+    >>> normal_names(("x", "y"))
+    ('nx', 'ny')
+    """
+    return tuple(f"n{name}" for name in space)
+
+
+def _plain(given: Any) -> Any:
+    """Put values in the place of fields, also inside of lists, tuples and mappings."""
+    if isinstance(given, Field):
+        return given.value
+    if isinstance(given, list):
+        return [_plain(g) for g in given]
+    if isinstance(given, tuple):
+        return tuple(_plain(g) for g in given)
+    return {k: _plain(v) for k, v in given.items()} if isinstance(given, dict) else given
 
 
 def _operator(name: str) -> Callable[..., Any]:
@@ -152,7 +176,7 @@ class Field:
         names = self._place.coordinates
         key = derivative(name, names)
         if not key:
-            raise UnknownName(
+            raise NoSuchAttribute(
                 f"{self._name}.{name} is no derivative: write {self._name}. and coordinates in a row, of "
                 f"{', '.join(names)}, or laplacian, grad, n"
             )
@@ -165,9 +189,7 @@ class Field:
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        plain = lambda a: a.value if isinstance(a, Field) else a  # noqa: E731
-        args = [[plain(b) for b in a] if isinstance(a, list | tuple) else plain(a) for a in args]
-        return func(*args, **{k: plain(v) for k, v in (kwargs or {}).items()})
+        return func(*_plain(args), **_plain(kwargs or {}))
 
     __add__ = _operator("__add__")
     __radd__ = _operator("__radd__")
@@ -180,6 +202,7 @@ class Field:
     __pow__ = _operator("__pow__")
     __rpow__ = _operator("__rpow__")
     __neg__ = _operator("__neg__")
+    __pos__ = _operator("__pos__")
     __abs__ = _operator("__abs__")
     __lt__ = _operator("__lt__")
     __gt__ = _operator("__gt__")
@@ -189,18 +212,18 @@ class Field:
 
 @final
 class Recorder:
-    """Values that only note what is asked for; what they return is of the right shape, and positive."""
+    """Values that only note what is asked for; what they return has the right shape, and is in (0, 1)."""
 
     def __init__(self, points: Tensor, outputs: int) -> None:
         generator = torch.Generator().manual_seed(0)
         draws = torch.rand(len(points), outputs, generator=generator, dtype=torch.float64)
-        self.draws = (0.5 + draws).to(points)
+        self.draws = (0.25 + 0.5 * draws).to(points)
         self.keys: set[Key] = set()
         self.needs_laplacian = False
 
     def of(self, key: Key) -> Tensor:
         self.keys.add(key)
-        return self.draws * (1 + 0.1 * len(self.keys))
+        return self.draws / (1 + 0.1 * len(self.keys))
 
     @property
     def laplacian(self) -> Tensor:
@@ -234,9 +257,20 @@ def arguments(function: Callable[..., Any], known: Sequence[str], what: str) -> 
 
     Raises:
         UnknownName: one without default is not known.
+        BadProblem: the function does not tell the names of its arguments.
     """
+    if not callable(function):
+        raise BadProblem(f"{what} is a function of arguments by name, got {function!r}")
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:
+        said = getattr(function, "__name__", repr(function))
+        raise BadProblem(
+            f"{what} is {said}, which does not tell the names of its arguments: wrap it in a function with "
+            f"named arguments, such as lambda {known[0]}: {said}({known[0]})"
+        ) from None
     names = []
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise UnknownName(f"{what} takes its arguments by name: write them out, without * and /")
         if name in known:
@@ -252,7 +286,7 @@ def per_point(value: Any, count: int, what: str) -> Tensor:
     """Return a result of a function as (count,).
 
     Raises:
-        WrongShape: it is not one number per point. Nothing is broadcast but a single number.
+        WrongShape: it is not one number per point. Nothing is broadcast.
     """
     if isinstance(value, Field):
         value = value.value
@@ -266,3 +300,29 @@ def per_point(value: Any, count: int, what: str) -> Tensor:
             "what is given per point, (N,), must not meet (N, 1) or (1, N)"
         )
     return value
+
+
+def values_of(value: Any, like: Tensor, count: int, what: str) -> Tensor:
+    """Return prescribed values as (count,), or without axes where a single number holds at all points.
+
+    Raises:
+        WrongShape: neither a number nor one number per point.
+    """
+    if isinstance(value, Tensor):
+        return value if value.ndim == 0 else per_point(value, count, what)
+    return like.new_tensor(number(value, what, f"a number, or a tensor of {count} numbers, one per point,"))
+
+
+def number(value: Any, what: str, needed: str) -> float:
+    """Return a number, or a tensor or array without axes, as a float.
+
+    Raises:
+        WrongShape: it is none; `needed` says what is.
+    """
+    value = value.detach() if isinstance(value, Tensor) else value
+    try:
+        if not getattr(value, "shape", ()):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise WrongShape(f"{what} gave {type(value).__name__}: {needed} is needed")

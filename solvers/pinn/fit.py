@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +22,7 @@ from .problem import BoundaryProblem
 from .run import Known, Run
 from .solution import Solution
 from .solver import PINN
+from .where import Given
 
 Watch = Callable[[Run, Mapping[str, Any]], object]
 
@@ -147,13 +150,35 @@ def fit(
 
 
 def _identity(run: Run) -> dict[str, Any]:
+    """Return what must not change between two parts of a training: words and numbers.
+
+    They are the same in every process: the code of functions and the device are not in them.
+    """
     problem = run.problem
     return {
-        "problem": repr(problem),
+        "problem": _said(problem),
         "lower": list(problem.lower),
         "upper": list(problem.upper),
-        "settings": repr(run.pinn),
+        "settings": _said(replace(run.pinn, device=None)),
+        "domain": [_said(problem.domain), *map(_said, problem.domain.shapes)],
+        "weights": [float(t.block.weight) for t in problem.terms],
+        "unknowns": {name: float(u.start) for name, u in problem.unknowns.items()},
+        "constrained": sorted(problem.constraint),
+        "data": [_digest(t.block.where) for t in problem.terms if isinstance(t.block.where, Given)],
     }
+
+
+def _said(value: Any) -> str:
+    """Return the repr of a value without the addresses of objects in memory.
+
+    >>> _said([lambda x: x])
+    '[<function <lambda>>]'
+    """
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _digest(given: Given) -> str:
+    return hashlib.sha256(given.points.tobytes() + given.measured.tobytes()).hexdigest()[:16]
 
 
 def _open(folder: Path, run: Run, *, resume: bool) -> None:
@@ -180,7 +205,8 @@ def _keep(folder: Path, run: Run) -> None:
     torch.save({"format": FORMAT, "identity": _identity(run), "state": run.values()}, buffer)
     write_whole(folder / "checkpoint.pt", buffer.getvalue())
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(run.history[-1]))
+    names = dict.fromkeys(name for row in run.history for name in row)
+    writer = csv.DictWriter(text, list(names), restval="")
     writer.writeheader()
     writer.writerows(run.history)
     write_whole(folder / "history.csv", text.getvalue().encode())

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from .constraint import Constrained, Shape
+from .errors import BadProblem
 from .fields import Place, Values, Zero
 from .jets.plan import Plan
 from .networks.base import Network
@@ -47,19 +48,30 @@ class Cloud:
 class Model:
     """What a flat vector theta (P,) means: the parameters of a network, then the unknown coefficients.
 
+    Parameters with requires_grad=False are no part of theta: they stay as they are in the network.
+
     Args:
         problem: the problem.
-        network: its network; its own parameters are not used once theta is there.
+        network: its network; its own trainable parameters are not used once theta is there.
+
+    Raises:
+        BadProblem: nothing can be trained.
     """
 
     def __init__(self, problem: BoundaryProblem, network: Network) -> None:
         self.problem, self.network = problem, network
-        tensors = dict(network.named_parameters())
+        tensors = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        if not tensors and not problem.unknowns:
+            raise BadProblem(
+                "nothing can be trained: all parameters of the network have requires_grad=False, or there "
+                "are none, and the problem has no unknowns"
+            )
         self.names, self.shapes = list(tensors), [tuple(t.shape) for t in tensors.values()]
         self.sizes = [t.numel() for t in tensors.values()]
         self.unknowns = list(problem.unknowns)
         self.shapes += [()] * len(self.unknowns)
         self.sizes += [1] * len(self.unknowns)
+        self._like = next(iter(network.parameters()), torch.empty(0, dtype=torch.float64)).detach()
         hard = problem.constraint
         self.shape = Shape(hard, problem.outputs, problem.coordinates) if hard else None
 
@@ -70,9 +82,14 @@ class Model:
 
     def start(self) -> Tensor:
         """Return theta as the network was made, (P,)."""
-        tensors = [p.detach().reshape(-1) for p in self.network.parameters()]
+        tensors = [p.detach().reshape(-1) for p in self.network.parameters() if p.requires_grad]
         starts = [u.start for u in self.problem.unknowns.values()]
-        return torch.cat([*tensors, tensors[0].new_tensor(starts)])
+        return torch.cat([*tensors, self._like.new_tensor(starts)])
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Return what the network holds beside theta, by name: buffers, and parameters that stay."""
+        stay = {name: p for name, p in self.network.named_parameters() if not p.requires_grad}
+        return dict(self.network.named_buffers()) | stay
 
     def cloud(self, term: Term, drawn: Drawn, like: Tensor) -> Cloud:
         """Put points on the device and into the type of a tensor."""

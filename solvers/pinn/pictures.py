@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 _SIDE = 121  # points along an axis of a picture
 _TIMES = (0.0, 0.5, 1.0)  # shares of the time span that are shown, for two axes and time
+_NEAR = 0.02  # of the box: points that count as lying in a plane
+_LEAST = 20  # points whose error is shown where fewer are that near: the nearest, and the title says how far
 _FLOOR = 1e-16
 _RANGE = 1e-6  # of the largest value: below, all has one colour
 
@@ -31,8 +33,9 @@ def draw(
     """Draw a solution, and write a PNG.
 
     One row per function with two axes, space and time among them: what was found, its error where values are
-    known (at their points), and the residuals of the equations. Further coordinates are held at the middle;
-    with two axes of space and time, three times are shown. The last row shows the losses over the steps.
+    known (at their points near the plane), and the residuals of the equations. Further coordinates are held
+    at the middle; with two axes of space and time, three times are shown. The last row shows the losses over
+    the steps.
 
     Args:
         solution: what was found.
@@ -70,7 +73,7 @@ def draw(
         _losses(axes[row, 0], history)
         for axis in axes[row, 1:]:
             axis.set_axis_off()
-        if "error" in history[-1]:
+        if any("error" in row for row in history):
             _curve(axes[row, 1], history, ["error"], "relative L2 error")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +94,22 @@ class _Plane:
         self.names = [problem.coordinates[i] for i in across]
         self.axes = [np.linspace(lower[i], upper[i], _SIDE) for i in across]
         grid = np.meshgrid(*self.axes, indexing="ij")
-        every = np.tile((lower + upper) / 2, (grid[0].size, 1))
+        self.span = upper - lower
+        every = np.empty((grid[0].size, len(lower)))
         for i, value in fixed.items():
             every[:, i] = value
         for i, values in zip(across, grid, strict=True):
             every[:, i] = values.ravel()
         self.inside = problem.domain.contains(every[:, : problem.domain.dim])
         self.points = every[self.inside]
+
+    def near(self, points: Floats) -> tuple[NDArray[np.bool_], float]:
+        """Return which of the points (M, D) lie near the cut, and how far they do, as a share of the box."""
+        away = np.zeros(len(points))
+        for i, value in self.fixed.items():
+            away = np.maximum(away, np.abs(points[:, i] - value) / self.span[i])
+        reach = max(_NEAR, float(np.sort(away)[:_LEAST].max(initial=0.0)) + 1e-9)
+        return away <= reach, reach
 
     def image(self, values: Floats) -> list[Floats]:
         """Return the columns of values (N, W) as images; NaN outside the domain."""
@@ -117,7 +129,8 @@ def _planes(solution: Solution) -> list[_Plane]:
     if problem.time is not None and problem.domain.dim == 2:
         times = [problem.time[0] + s * (problem.time[1] - problem.time[0]) for s in _TIMES]
         return [_Plane(solution, (0, 1), {2: t}, f", t = {t:.3g}") for t in times]
-    return [_Plane(solution, (0, 1), {}, ", other coordinates in the middle")]
+    middle = {i: (problem.lower[i] + problem.upper[i]) / 2 for i in range(2, count)}
+    return [_Plane(solution, (0, 1), middle, ", other coordinates in the middle")]
 
 
 def _log(sizes: Floats) -> Floats:
@@ -143,15 +156,11 @@ def _errors(figure: Any, axis: Any, plane: _Plane, solution: Solution, known: Kn
         axis.set_axis_off()
         axis.text(0.5, 0.5, f"no values of {name} are known", ha="center", fontsize=9)
         return
-    problem = solution.model.problem
-    span = np.array(problem.upper) - np.array(problem.lower)
-    near = np.ones(len(points), dtype=bool)
-    for i, value in plane.fixed.items():
-        distance = np.abs(points[:, i] - value)
-        near &= distance <= max(distance.min() + 1e-9 * span[i], 0.02 * span[i])
+    near, reach = plane.near(points)
     found = solution(points[near])[:, solution.outputs.index(name)].double().cpu().numpy()
     gap = np.abs(found - values[near, list(known.outputs).index(name)])
-    axis.set_title(f"log10 |error of {name}|{plane.title}", fontsize=9)
+    far = "" if reach <= _NEAR else f"\nat points up to {reach:.0%} of the box from there"
+    axis.set_title(f"log10 |error of {name}|{plane.title}{far}", fontsize=9)
     axis.set_xlabel(plane.names[0])
     if len(plane.axes) == 1:
         axis.semilogy(points[near, 0], gap + _FLOOR, ".")
@@ -167,15 +176,17 @@ def _losses(axis: Any, history: Sequence[Mapping[str, Any]]) -> None:
     first = list(history[0])
     after = next((k for k in ("error", "evaluations") if k in first), None)
     end = first.index(after) if after is not None else len(first)
-    names = [n for n in first[first.index("loss") : end] if isinstance(history[-1][n], float)]
+    names = [n for n in first[first.index("loss") : end] if isinstance(history[-1].get(n), float)]
     _curve(axis, history, names, "loss and mean squares")
     axis.legend(fontsize=6)
 
 
 def _curve(axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> None:
     axis.set_axis_on()
-    steps = [row["step"] for row in history]
     for name in names:
-        axis.semilogy(steps, [max(abs(row[name]), _FLOOR) for row in history], label=name)
+        rows = [row for row in history if name in row]
+        axis.semilogy(
+            [row["step"] for row in rows], [max(abs(row[name]), _FLOOR) for row in rows], label=name
+        )
     axis.set_xlabel("step")
     axis.set_title(title, fontsize=9)

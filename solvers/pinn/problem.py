@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...meshes.geometry import EmptyBoundary, EmptyGeometry, Geometry, UnknownPart
-from .conditions import Block, Condition, Periodic, function_block
-from .constraint import Hard
+from .conditions import Block, Condition, Periodic, Prescribed, function_block
+from .constraint import Hard, Shape
 from .errors import BadProblem, Contradiction, NoPoints, NotFinite, UnknownName
-from .fields import Place, Recorder, arguments
+from .fields import Place, Recorder, arguments, normal_names
 from .jets.plan import Plan
 from .where import Drawn, Interior
 
 PROBES = 7  # points on which a residual is tried before anything is trained
-_NEAR = 2000  # points by which two conditions are compared
+COLUMNS = ("step", "phase", "method", "loss", "error", "evaluations", "seconds")  # of a history, beside names
+_COMPARED = 500  # points by which two conditions are compared
+_SHARED = 0.01  # of the points of either: below, they meet at edges only, as predicates with some room do
 
 
 @final
@@ -44,7 +45,7 @@ class Term:
     Attributes:
         block: the residuals and their points.
         plan: derivatives that they use.
-        labels: names of the residuals.
+        labels: names of the residuals, each of which occurs once in a problem.
     """
 
     block: Block
@@ -76,7 +77,10 @@ class BoundaryProblem:
         NotFinite: a function of the problem gives NaN or infinity inside the domain.
         NoDerivative: a derivative above the fourth.
         NoPoints: a condition that holds nowhere, or a domain without interior.
-        Contradiction: two conditions that prescribe different values at the same place.
+        Contradiction: two conditions that prescribe different values of one output on a common part of the
+            boundary, at the start, or at one point; or a `Fixed` value that is none of those prescribed at
+            its point. Values may differ where parts meet only at edges (1 % of either part), and where the
+            boundary meets the start; those that depend on unknowns are not compared.
 
     >>> import math
     >>> from solvus.meshes.geometry import Rectangle
@@ -107,8 +111,16 @@ class BoundaryProblem:
         if self.time is not None and not (all(map(math.isfinite, self.time)) and self.time[0] < self.time[1]):
             raise BadProblem(f"time is (start, end) with start < end, got {self.time}")
         blocks = self._blocks()
-        object.__setattr__(self, "terms", tuple(self._try(b) for b in blocks))
-        self._check_agreement(blocks)
+        blocks = [
+            replace(b, name=n) for b, n in zip(blocks, _numbered([b.name for b in blocks]), strict=True)
+        ]
+        terms = [self._try(b) for b in blocks]
+        labels = iter(_numbered([label for term in terms for label in term.labels]))
+        terms = [replace(term, labels=tuple(next(labels) for _ in term.labels)) for term in terms]
+        object.__setattr__(self, "terms", tuple(terms))
+        self._check_columns()
+        self._try_constraint()
+        self._check_agreement([b for b in blocks if b.prescribed is not None])
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -116,6 +128,11 @@ class BoundaryProblem:
         dim = self.domain.dim
         space = ("x", "y", "z")[:dim] if dim <= 3 else tuple(f"x{i + 1}" for i in range(dim))
         return (*space, "t") if self.time is not None else space
+
+    @property
+    def normals(self) -> tuple[str, ...]:
+        """Names of the components of the outward normal, known on the boundary."""
+        return normal_names(self.coordinates[: self.domain.dim])
 
     @property
     def lower(self) -> tuple[float, ...]:
@@ -152,6 +169,10 @@ class BoundaryProblem:
         names = self.names()
         if doubled := sorted({n for n in names if names.count(n) > 1}):
             raise UnknownName(f"{', '.join(doubled)} means two things among {', '.join(names)}: rename")
+        if taken := sorted({*self.outputs, *self.unknowns} & set(self.normals)):
+            raise BadProblem(
+                f"{', '.join(taken)} means a component of the outward normal on the boundary: rename"
+            )
         if unknown := sorted(set(self.constraint) - set(self.outputs)):
             raise UnknownName(
                 f"a constraint of {', '.join(unknown)} was given, the outputs are {', '.join(self.outputs)}"
@@ -160,6 +181,14 @@ class BoundaryProblem:
             raise BadProblem(
                 "a hard constraint and a Periodic condition do not go together: make the network periodic by "
                 "its embedding"
+            )
+
+    def _check_columns(self) -> None:
+        """Refuse names of which a row of a history would hold two."""
+        if taken := sorted({*self.outputs, *self.unknowns} & {*COLUMNS, *self.labels}):
+            raise BadProblem(
+                f"{', '.join(taken)} is a column of the history of a training, as are "
+                f"{', '.join(COLUMNS)} and the residuals: rename the output or unknown"
             )
 
     def _blocks(self) -> list[Block]:
@@ -196,21 +225,39 @@ class BoundaryProblem:
 
         here = place(points)
         found = block.residuals(here, here.named(self.outputs, self._starts(points)), place)
+        many = len(found) > 1
         for k, residual in enumerate(found):
             if residual.shape != (len(points),):
                 raise BadProblem(f"{block.name} has a residual of shape {tuple(residual.shape)}")
-            bad = ~torch.isfinite(residual)
-            if bad.any():
-                at = points[bad][0].tolist()
-                named = ", ".join(f"{c} = {v:.4g}" for c, v in zip(self.coordinates, at, strict=True))
-                which = f"{block.name}{f', part {k + 1}' if len(found) > 1 else ''}"
-                raise NotFinite(
-                    f"{which} is {residual[bad][0].item()} at {named}, with all outputs positive: "
-                    "mend its functions there"
-                )
-        many = len(found) > 1
+            which = f"{block.name}{f', part {k + 1}' if many else ''}"
+            self._check_finite(residual, which, points, ", with all outputs between 0 and 1")
         labels = tuple(f"{block.name}{f' ({k + 1})' if many else ''}" for k in range(len(found)))
         return Term(block, recorder.plan(self.domain.dim), labels)
+
+    def _try_constraint(self) -> None:
+        """Evaluate the lifts and factors of hard constraints at a few points."""
+        if not self.constraint:
+            return
+        points = torch.as_tensor(
+            Interior(self.domain, self.time).draw(PROBES, np.random.default_rng(0)).points
+        )
+        shape = Shape(self.constraint, self.outputs, self.coordinates)
+        shape.check(points)
+        lifts, factors = shape.jets(points, Plan())
+        for k, name in enumerate(self.outputs):
+            self._check_finite(lifts[0, :, k], f"the lift of {name}", points)
+            self._check_finite(factors[0, :, k], f"the factor of {name}", points)
+
+    def _check_finite(self, values: Tensor, what: str, points: Tensor, where: str = "") -> None:
+        bad = ~torch.isfinite(values)
+        if bad.any():
+            raise NotFinite(
+                f"{what} is {values[bad][0].item()} at {self._said(points[bad][0])}{where}: mend its "
+                "functions there"
+            )
+
+    def _said(self, point: Tensor) -> str:
+        return ", ".join(f"{c} = {v:.4g}" for c, v in zip(self.coordinates, point.tolist(), strict=True))
 
     def _draw(self, block: Block, n: int) -> Drawn:
         try:
@@ -223,34 +270,76 @@ class BoundaryProblem:
     def _starts(self, like: Tensor) -> dict[str, Tensor]:
         return {name: like.new_tensor(u.start) for name, u in self.unknowns.items()}
 
-    def _check_agreement(self, blocks: Sequence[Block]) -> None:
-        """Raise Contradiction where two conditions prescribe different values on a common part."""
-        told = [b for b in blocks if b.prescribed is not None and b.where.budget == "boundary"]
-        for i, first in enumerate(told):
-            for second in told[:i]:
-                common = set(first.of) & set(second.of)
-                if common and self.domain.dim <= 3:
-                    self._compare(first, second, sorted(common)[0])
+    def _check_agreement(self, told: Sequence[Block]) -> None:
+        """Raise Contradiction where blocks prescribe different values of an output at the same place.
 
-    def _compare(self, first: Block, second: Block, output: str) -> None:
-        here, there = (self._draw(b, _NEAR).points[:, : self.domain.dim] for b in (first, second))
-        reach = cKDTree(here).query(here, k=2)[0][:, 1].max()
-        close = cKDTree(there).query(here)[0] <= reach
-        if self.domain.dim > 1 and close.mean() < 0.05:  # they meet at edges only
-            return
-        at = torch.as_tensor(self._draw(first, _NEAR).points[close])
-        if not len(at):
-            return
-        given: dict[str, Any] = {name: at[:, i] for i, name in enumerate(self.coordinates)}
-        given |= {"points": at, **self._starts(at)}
-        assert first.prescribed is not None
-        assert second.prescribed is not None
-        a, b = (f(given, len(at)).expand(len(at)) for f in (first.prescribed, second.prescribed))
+        Either of two blocks may be the smaller one: the points of each are compared that the other has too.
+        """
+        pairs = [(a, b) for k, b in enumerate(told) for a in told[:k] if _alike(a, b)]
+        points = {
+            id(b): self._draw(b, _COMPARED).points for b in {id(b): b for p in pairs for b in p}.values()
+        }
+        for pair in pairs:
+            for mine, other in (pair, pair[::-1]):
+                drawn = points[id(mine)]
+                common = drawn[other.where.covers(drawn)]
+                enough = len(common) >= _SHARED * len(drawn)
+                if enough and (fault := self._fault(*pair, torch.as_tensor(common))):
+                    raise fault
+        for block in told:
+            if block.where.budget == "given":
+                self._check_fixed(block, [b for b in told if b.where.budget != "given"])
+
+    def _check_fixed(self, fixed: Block, told: Sequence[Block]) -> None:
+        """Raise Contradiction where a value at a point is none of those prescribed there.
+
+        Where parts meet there may be several.
+        """
+        at = self._draw(fixed, 1).points
+        there = [b for b in told if _common(b, fixed) and b.order == 0 and b.where.covers(at).all()]
+        faults = [self._fault(block, fixed, torch.as_tensor(at)) for block in there]
+        if faults and faults[0] and all(faults):
+            raise faults[0]
+
+    def _fault(self, first: Block, second: Block, at: Tensor) -> Contradiction | None:
+        """Return an error if two blocks prescribe different values at points (N, D) that they share."""
+        a, b = self._values(first.prescribed, at), self._values(second.prescribed, at)
         gap = (a - b).abs()
-        if float(gap.max()) > 1e-6 * (1 + float(a.abs().max())):
-            k = int(gap.argmax())
-            named = ", ".join(f"{c} = {v:.4g}" for c, v in zip(self.coordinates, at[k].tolist(), strict=True))
-            raise Contradiction(
-                f"{first.name} and {second.name} both prescribe {output}, for example {float(a[k]):.4g} and "
-                f"{float(b[k]):.4g} at {named}: let each have a part of the boundary of its own"
-            )
+        if float(gap.max()) <= 1e-6 * (1 + float(a.abs().max())):
+            return None
+        k, on_boundary = int(gap.argmax()), first.where.budget == second.where.budget == "boundary"
+        advice = "let each have a part of the boundary of its own" if on_boundary else "leave one of them out"
+        return Contradiction(
+            f"{first.name} and {second.name} both prescribe {_common(first, second)[0]}, for example "
+            f"{float(a[k]):.4g} and {float(b[k]):.4g} at {self._said(at[k])}: {advice}"
+        )
+
+    def _values(self, prescribed: Prescribed | None, at: Tensor) -> Tensor:
+        assert prescribed is not None
+        given: dict[str, Any] = {name: at[:, i] for i, name in enumerate(self.coordinates)}
+        return prescribed(given | {"points": at}, len(at)).expand(len(at))
+
+
+def _common(a: Block, b: Block) -> list[str]:
+    """Return the outputs that two blocks are about."""
+    return sorted(set(a.of) & set(b.of))
+
+
+def _alike(a: Block, b: Block) -> bool:
+    """Return whether two blocks prescribe the same quantity, on the same kind of set."""
+    return bool(_common(a, b)) and (a.where.budget, a.order) == (b.where.budget, b.order)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Number the names that occur more than once, so that all are different.
+
+    >>> _numbered(["data of u", "u = 0 on xmin", "data of u"])
+    ['data of u, no. 1', 'u = 0 on xmin', 'data of u, no. 2']
+    """
+    found: list[str] = []
+    for name in names:
+        new, k = name, 1
+        while names.count(name) > 1 and (new in names or new in found):
+            new, k = f"{name}, no. {k}", k + 1
+        found.append(new)
+    return found

@@ -15,13 +15,15 @@ from torch import Tensor
 from ..base import Iterate
 from ..optim.base import Optimiser, State
 from ..optim.first_order import FirstOrder
+from ..optim.multiadam import MultiAdam
 from .errors import NotFinite
 from .model import Model, grouping
 from .objective import ResidualLoss, TermView
 from .problem import BoundaryProblem, Term
 from .solution import Solution, build
-from .solver import PINN, Phase
-from .where import Drawn
+from .solver import PINN, STAY, Phase
+from .weighting import PointWeighting
+from .where import Drawn, Floats
 
 _POOL = 4096  # points at which residuals are computed at once when points are chosen
 
@@ -52,6 +54,7 @@ class Position:
 
     Attributes:
         phase: number of the phase; `local` steps of it are done, `step` in all.
+        last: number of the phase that took the last step; that phase may be over.
         evaluations: of the loss with gradient or Jacobian, over all steps.
         barren: how often in a row a method stopped at once on new points.
         seconds: of training, over all calls.
@@ -60,6 +63,7 @@ class Position:
     phase: int = 0
     local: int = 0
     step: int = 0
+    last: int = 0
     evaluations: int = 0
     barren: int = 0
     seconds: float = 0.0
@@ -75,9 +79,12 @@ class Run:
 
     Attributes:
         theta: parameters, (P,).
-        history: a row per report: step, phase, method, loss, mean square of every residual,
-            unknowns, seconds.
+        history: a row per report: step, the phase that took it, its method, loss (with all weights, also
+            those of points), mean square of every residual (without any), unknowns, seconds.
         stops: why each phase ended.
+
+    Raises:
+        ValueError: a phase, also a later one, does not fit the problem; the message says which.
     """
 
     def __init__(self, problem: BoundaryProblem, pinn: PINN) -> None:
@@ -85,11 +92,15 @@ class Run:
         like = torch.empty(0, dtype=pinn.dtype, device=self.device)
         self.model = Model(problem, build(pinn.network, problem, pinn.seed, like))
         self.theta = self.model.start()
-        for phase in pinn.chain:
-            phase.optimiser.check(self.model.size, pinn.dtype)
         self.generator = np.random.default_rng([1, pinn.seed])
         self.signs = torch.Generator().manual_seed(pinn.seed)
         self.counts = _counts(problem, pinn)
+        for number, phase in enumerate(pinn.chain):
+            try:
+                self._check(phase)
+            except ValueError as error:
+                name = type(phase.optimiser).__name__
+                raise ValueError(f"phase {number + 1} of the chain, {name}: {error}") from None
         drawn = [
             t.block.where.draw(n, self.generator) for t, n in zip(problem.terms, self.counts, strict=True)
         ]
@@ -101,6 +112,7 @@ class Run:
         self.state: State | None = None
         self.weighting_state: State | None = None
         self.weights: Tensor | None = None
+        self.sampled: list[State] = [{} for _ in problem.terms]
         self.latest = torch.full((), torch.nan)
 
     @property
@@ -117,29 +129,35 @@ class Run:
         """Take one step of an optimiser.
 
         Raises:
-            NotFinite: the loss became NaN or infinite; theta is still what it was before the step.
+            NotFinite: the loss became NaN or infinite, also where points or weights are chosen after the
+                step; theta and `position` are still what they were before it.
         """
         begin, position, phase = time.perf_counter(), self.position, self.phase
-        optimiser = _laid_out(phase)
+        optimiser, before = _laid_out(phase), (self.theta.clone(), replace(position))
         try:
             if self.state is None:
                 self._begin(phase)
             step = optimiser.step(self.loss, self.theta, self._prepared(phase))
+            self.theta, self.latest = step.theta.detach(), step.losses.detach().sum()
+            position.local, position.step, position.last = (
+                position.local + 1,
+                position.step + 1,
+                position.phase,
+            )
+            position.evaluations += step.evaluations
+            self._emphasise(phase)
+            self._end_of(phase, step.stopped)
         except FloatingPointError as error:
+            self.theta, self.position = before
             raise NotFinite(
-                f"step {position.step + 1}, {type(optimiser).__name__}: {error}. Mean squares were "
+                f"step {self.position.step + 1}, {type(optimiser).__name__}: {error}. Mean squares were "
                 f"{self._said()}. Lower the learning rate, look at the scaling of the equations, or use "
                 "float64"
             ) from None
-        self.theta, self.latest = step.theta.detach(), step.losses.detach().sum()
-        position.local, position.step = position.local + 1, position.step + 1
-        position.evaluations += step.evaluations
-        self._emphasise(phase)
         position.seconds += time.perf_counter() - begin
-        self._end_of(phase, step.stopped)
 
     def renew(self) -> None:
-        """Draw new points, as the phase says."""
+        """Draw new points, as the phase says; points that stay keep their weights, new ones start anew."""
         sampling = self.phase.sampling
         for k, (term, count) in enumerate(zip(self.problem.terms, self.counts, strict=True)):
             where, present = term.block.where, self.drawn[k]
@@ -151,12 +169,14 @@ class Run:
                     lambda n, where=where: torch.as_tensor(where.draw(n, self.generator).points),
                     self._size_of(term),
                     self.generator,
+                    self.sampled[k],
                 )
                 self.drawn[k] = Drawn(chosen.numpy())
             else:
                 self.drawn[k] = where.draw(count, self.generator)
-            self.loss.set_cloud(k, self.model.cloud(term, self.drawn[k], self.theta))
-        self._start_emphasis(self.phase)
+            emphasis = self._kept(k, present.points, self.drawn[k].points)
+            cloud = self.model.cloud(term, self.drawn[k], self.theta)
+            self.loss.set_cloud(k, replace(cloud, emphasis=emphasis))
         if self.state is not None:
             self.phase.optimiser.renew(self.state)
 
@@ -174,13 +194,15 @@ class Run:
     def report(self, known: Known | None = None) -> dict[str, Any]:
         """Add a row to the history, and return it."""
         with torch.no_grad():
-            squares = self.loss.mean_squares(self.theta)
-            loss = float((self.loss.weights * squares).sum())
+            squares = seen = self.loss.mean_squares(self.theta)
+            if any(cloud.emphasis is not None for cloud in self.loss.clouds):
+                seen = self.loss.mean_squares(self.theta, emphasised=True)
+            loss = float((self.loss.weights * seen).sum())
         position = self.position
         row: dict[str, Any] = {
             "step": position.step,
-            "phase": position.phase + 1,
-            "method": type(self.phase.optimiser).__name__,
+            "phase": position.last + 1,
+            "method": type(self.pinn.chain[position.last].optimiser).__name__,
             "loss": loss,
             **dict(zip(self.problem.labels, squares.tolist(), strict=True)),
             **{name: float(v) for name, v in self.model.coefficients(self.theta).items()},
@@ -214,6 +236,7 @@ class Run:
             "optimiser": self.state,
             "weighting": self.weighting_state,
             "weights": self.weights,
+            "sampling": self.sampled,
             "points": [torch.as_tensor(d.points) for d in self.drawn],
             "normals": [None if d.normals is None else torch.as_tensor(d.normals) for d in self.drawn],
             "emphasis": [c.emphasis for c in self.loss.clouds],
@@ -228,7 +251,7 @@ class Run:
         self.history, self.stops = list(values["history"]), list(values["stops"])
         self.state = _moved(values["optimiser"], self.device)
         self.weighting_state = _moved(values["weighting"], self.device)
-        self.weights = move(values["weights"])
+        self.weights, self.sampled = move(values["weights"]), [dict(s) for s in values["sampling"]]
         self.generator.bit_generator.state = json.loads(values["generator"])
         self.signs.set_state(values["signs"])
         self.loss.groups = grouping(self.phase.groups, self.problem.kinds)
@@ -261,9 +284,10 @@ class Run:
         self.state = _laid_out(phase).start(self.theta)
         if phase.weighting is not None:
             self.weighting_state = phase.weighting.start(len(self.problem.labels), self.theta)
-        if phase.sampling.every is None:
-            self._start_emphasis(phase)
-        else:
+        self._start_emphasis(phase)
+        time = self.problem.time
+        self.sampled = [phase.sampling.start(time, before) for before in self.sampled]
+        if phase.sampling.every is not None:
             self.renew()
 
     def _end_of(self, phase: Phase, stopped: str) -> None:
@@ -294,23 +318,59 @@ class Run:
         return size
 
     def _start_emphasis(self, phase: Phase) -> None:
-        for k, (term, cloud) in enumerate(zip(self.problem.terms, self.loss.clouds, strict=True)):
+        for k, cloud in enumerate(self.loss.clouds):
             emphasis = None
             if phase.point_weighting is not None:
-                rows = [phase.point_weighting.start(len(cloud.points), self.theta) for _ in term.labels]
-                emphasis = torch.stack(rows)
+                emphasis = self._fresh(phase.point_weighting, k, len(cloud.points))
             self.loss.clouds[k] = replace(cloud, emphasis=emphasis)
 
+    def _fresh(self, weighting: PointWeighting, k: int, n: int) -> Tensor:
+        """Return the weights of n new points of a term, (labels, n)."""
+        return torch.stack([weighting.start(n, self.theta) for _ in self.problem.terms[k].labels])
+
+    def _kept(self, k: int, present: Floats, points: Floats) -> Tensor | None:
+        """Return the weights of new points of a term: those that stay, which come first, keep theirs."""
+        weighting, before = self.phase.point_weighting, self.loss.clouds[k].emphasis
+        if weighting is None or before is None:
+            return None
+        n = min(len(present), len(points))
+        stay = int((present[:n] == points[:n]).all(1).cumprod().sum())
+        emphasis = self._fresh(weighting, k, len(points))
+        emphasis[:, :stay] = before[:, :stay]
+        return emphasis
+
     def _emphasise(self, phase: Phase) -> None:
-        """Update the weights of the points by the residuals there."""
-        if phase.point_weighting is None:
+        """Update the weights of the points by the residuals there.
+
+        Methods that compare losses or gradients of several steps get them every `STAY` steps, as many updates
+        at once, and forget what they keep: the objective has changed.
+        """
+        weighting, rarely = phase.point_weighting, not isinstance(phase.optimiser, FirstOrder)
+        if weighting is None or (rarely and self.position.local % STAY):
             return
         for k, (term, cloud) in enumerate(zip(self.problem.terms, self.loss.clouds, strict=True)):
             with torch.no_grad():
                 rows = self.model.residuals(self.theta, term, cloud)
-                assert cloud.emphasis is not None
-                pairs = zip(cloud.emphasis, rows, strict=True)
-                self.loss.emphasise(k, torch.stack([phase.point_weighting.update(e, r) for e, r in pairs]))
+                emphasis = cloud.emphasis
+                assert emphasis is not None
+                for _ in range(STAY if rarely else 1):
+                    pairs = zip(emphasis, rows, strict=True)
+                    emphasis = torch.stack([weighting.update(e, r) for e, r in pairs])
+                self.loss.emphasise(k, emphasis)
+        if rarely and self.state is not None:
+            phase.optimiser.renew(self.state)
+
+    def _check(self, phase: Phase) -> None:
+        """Refuse a phase that does not fit the problem, before anything is trained."""
+        phase.optimiser.check(self.model.size, self.pinn.dtype)
+        groups = grouping(phase.groups, self.problem.kinds)
+        if isinstance(phase.optimiser, MultiAdam):
+            phase.optimiser.rule.weights(len(groups), self.theta)
+        if phase.weighting is not None:
+            phase.weighting.start(len(self.problem.labels), self.theta)
+        for term, count in zip(self.problem.terms, self.counts, strict=True):
+            if term.block.kind == "equation":
+                phase.sampling.check(count, self.problem.time)
 
     def _said(self) -> str:
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from .errors import BadProblem, WrongShape
 from .fields import derivative
 from .jets.plan import Plan
 from .model import Model
-from .networks import Architecture, architecture_from
+from .networks import Architecture, Network, WrongSettings, architecture_from
 from .problem import BoundaryProblem
 from .where import Drawn
 
@@ -58,6 +59,15 @@ class Solution:
         with torch.no_grad():
             parts = [self.model.outputs(self.theta, part) for part in self._points(points).split(_AT_ONCE)]
         return torch.cat(parts)
+
+    def module(self) -> Network:
+        """Return the network as trained, a copy: points (N, D) to (N, W), without the form of `Hard`."""
+        network = copy.deepcopy(self.model.network)
+        pieces = zip(self.model.names, self.theta.split(self.model.sizes), self.model.shapes, strict=False)
+        with torch.no_grad():
+            for name, piece, shape in pieces:
+                network.get_parameter(name).copy_(piece.view(shape))
+        return network
 
     def derivatives(self, points: ArrayLike | Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Return derivatives by name, such as "u.x" or "v.xt", at points (N, D).
@@ -123,16 +133,18 @@ class Solution:
         return float((found - wanted)[good].norm() / wanted[good].norm())
 
     def save(self, folder: str | Path) -> Path:
-        """Write `solution.json` and `solution.safetensors` into a folder; nothing in them is code."""
+        """Write `solution.json` and `solution.safetensors` into a folder; nothing in them is code.
+
+        Of a network that is code itself, `Custom`, the weights are saved.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         problem = self.model.problem
         tensors = {"theta": self.theta.cpu().contiguous()}
-        tensors |= {
-            f"buffer.{k}": v.detach().cpu().contiguous() for k, v in self.model.network.named_buffers()
-        }
+        tensors |= {f"buffer.{k}": v.detach().cpu().contiguous() for k, v in self.model.fixed().items()}
         record = {
-            "architecture": self.architecture.values(),
+            "architecture": _settings(self.architecture),
+            "parameters": _parameters(self.model),
             "outputs": list(problem.outputs),
             "coordinates": list(problem.coordinates),
             "lower": list(problem.lower),
@@ -145,11 +157,18 @@ class Solution:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, problem: BoundaryProblem) -> Self:
+    def load(cls, folder: str | Path, problem: BoundaryProblem, network: Architecture | None = None) -> Self:
         """Read a solution of a problem; the problem itself is code and is not saved.
 
+        Args:
+            folder: where it was saved.
+            problem: its problem.
+            network: its network; needed for `Custom` alone, which is code, too.
+
         Raises:
-            BadProblem: the solution belongs to another problem: other outputs, coordinates or domain.
+            BadProblem: the solution belongs to another problem (other outputs, coordinates, domain or
+                unknowns) or to another network.
+            WrongSettings: the network is code, and was not given.
             FileNotFoundError: there is none in the folder.
         """
         folder = Path(folder)
@@ -160,12 +179,25 @@ class Solution:
                     f"the solution in {folder} has {name} {record[name]}, the problem has "
                     f"{list(getattr(problem, name))}: load it with its own problem"
                 )
+        saved, here = list(record["unknowns"]), list(problem.unknowns)
+        if sorted(saved) != sorted(here):
+            raise BadProblem(
+                f"the solution in {folder} has unknowns {saved}, the problem has {here}: load it with its "
+                "own problem"
+            )
         tensors = safetensors.torch.load((folder / "solution.safetensors").read_bytes())
         theta = tensors.pop("theta")
-        architecture = architecture_from(record["architecture"])
-        network = build(architecture, problem, 0, theta)
-        network.load_state_dict({k.removeprefix("buffer."): v for k, v in tensors.items()}, strict=False)
-        return cls(Model(problem, network), theta, architecture, record["meta"])
+        first = len(theta) - len(saved)
+        theta = torch.cat([theta[:first], *(theta[first + saved.index(n)].reshape(1) for n in here)])
+        architecture = _architecture(record["architecture"], network, folder)
+        model = Model(problem, build(architecture, problem, 0, theta))
+        if record.get("parameters", _parameters(model)) != _parameters(model) or model.size != len(theta):
+            raise BadProblem(
+                f"the solution in {folder} has {len(theta)} parameters, {record.get('parameters', '')}, the "
+                f"network has {model.size}, {_parameters(model)}: load it with its own network"
+            )
+        _fill(model.fixed(), {k.removeprefix("buffer."): v for k, v in tensors.items()}, folder)
+        return cls(model, theta, architecture, record["meta"])
 
     def _points(self, points: ArrayLike | Tensor) -> Tensor:
         found = points if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points))
@@ -188,6 +220,48 @@ class Solution:
         problem = self.model.problem
         said = f"{', '.join(problem.outputs)}({', '.join(problem.coordinates)})"
         return f"Solution({said}, {self.model.size} parameters)"
+
+
+def _settings(architecture: Architecture) -> dict[str, Any] | None:
+    """Return the settings of a network as plain values, None where it is code."""
+    try:
+        return architecture.values()
+    except WrongSettings:
+        return None
+
+
+def _architecture(saved: dict[str, Any] | None, given: Architecture | None, folder: Path) -> Architecture:
+    if given is not None:
+        if _settings(given) != saved:
+            raise BadProblem(
+                f"the solution in {folder} has the network {saved or 'Custom'}, got {given}: leave it out, "
+                "or give the one it was trained with"
+            )
+        return given
+    if saved is None:
+        raise WrongSettings(
+            f"the network in {folder} is code, its weights alone were saved: pass it, "
+            "Solution.load(folder, problem, Custom(module)), with a module of the same form"
+        )
+    return architecture_from(saved)
+
+
+def _parameters(model: Model) -> dict[str, list[int]]:
+    """Return the shapes of a network's parameters by name."""
+    return {name: list(shape) for name, shape in zip(model.names, model.shapes, strict=False)}
+
+
+def _fill(fixed: dict[str, Tensor], saved: dict[str, Tensor], folder: Path) -> None:
+    """Copy saved values into what a network holds beside its trained parameters."""
+    shapes = [{name: tuple(t.shape) for name, t in part.items()} for part in (saved, fixed)]
+    if shapes[0] != shapes[1]:
+        raise BadProblem(
+            f"the solution in {folder} has the fixed tensors {shapes[0]}, the network has {shapes[1]}: load "
+            "it with its own network"
+        )
+    with torch.no_grad():
+        for name, tensor in fixed.items():
+            tensor.copy_(saved[name])
 
 
 def build(architecture: Architecture, problem: BoundaryProblem, seed: int, like: Tensor) -> Any:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, final
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import Breakdown, Iterate, Solver
+from ..base import Breakdown, Iterate, Solver, Status
 from ..optim.adam import Adam
 from ..optim.base import Optimiser
 from ..optim.first_order import FirstOrder
 from ..optim.gauss_newton import GaussNewton
 from ..optim.multiadam import MultiAdam
 from ..optim.ssbroyden import SSBroyden
-from .errors import BadProblem
+from .errors import BadProblem, NotFinite
 from .model import Cloud, Model
 from .networks.base import Architecture
 from .networks.mlp import MLP
@@ -29,8 +30,7 @@ from .weighting import PointWeighting, Weighting
 if TYPE_CHECKING:
     from .run import Run
 
-_STAY = 50  # steps that points must stay for weights of their own to mean anything
-_POOL = 10_000  # points from which those of the default sampling are chosen
+STAY = 50  # steps that points must stay for weights of their own to mean anything
 _CHECK = 1000  # points per term on which the reported residual is computed
 _CHECK_SEED = 20_231
 
@@ -38,13 +38,17 @@ _CHECK_SEED = 20_231
 @final
 @dataclass(frozen=True)
 class Points:
-    """How many points there are in all; conditions share theirs in proportion to length, area or volume.
+    """How many points there are.
 
     Args:
-        domain: for the equations.
-        boundary: for conditions on the boundary.
-        initial: for conditions at the start.
-        least: what every condition has at least.
+        domain: for each equation function: several residuals that one function returns are asked for at the
+            same points, two functions in a list have so many points each.
+        boundary: for all conditions on the boundary together, which share them in proportion to the length,
+            area or volume of their parts.
+        initial: for each condition at the start.
+        least: what every condition on the boundary has at least, also above its share.
+
+    Measured and prescribed values (`Data`, `Fixed`) come with points of their own, and are always used whole.
 
     Good values: PINNacle's budget is 8192, 2048, 2048; quasi-Newton methods are content with a quarter.
     """
@@ -69,10 +73,13 @@ class Phase:
         optimiser: the method.
         steps: how many.
         weighting: how the residuals are weighted against each other; None leaves the weights of the problem.
-        point_weighting: how points are weighted; None for equally.
+        point_weighting: how points are weighted; None for equally. Weights are updated after every step of a
+            method of first order. Other methods compare steps, and would compare different objectives: they
+            get 50 updates at once, after every 50 steps, and then forget losses and gradients (L-BFGS all).
         sampling: when and how points are drawn anew. None: at every step for methods of first order and for
             Gauss-Newton; every 1000 steps for MultiAdam, whose groups of small gradients would follow the
-            noise of new points; every 500, by their residuals, for methods that compare gradients.
+            noise of new points; every 500, by their residuals from five times as many, 10 000 at least, for
+            methods that compare gradients.
         groups: which residuals form a group, for methods that look at groups (MultiAdam, ConFIG): "kinds" has
             one for equations and one for conditions, "terms" one for each residual, or lists of numbers.
     """
@@ -85,22 +92,44 @@ class Phase:
     groups: Literal["kinds", "terms"] | Sequence[Sequence[int]] = "kinds"
 
     def __post_init__(self) -> None:
+        _need(self.optimiser, Optimiser, "the optimiser of a phase", "Phase(Adam(), 1000)")
+        if not isinstance(self.steps, Integral) or isinstance(self.steps, bool):
+            raise TypeError(
+                f"the steps of a phase are a whole number, Phase(Adam(), 1000), got {self.steps!r}"
+            )
         if self.steps < 1:
             raise ValueError(f"a phase has at least 1 step, got {self.steps}")
         if self.sampling is None:
             object.__setattr__(self, "sampling", _usual_sampling(self.optimiser))
+        _need(self.sampling, Sampling, "the sampling of a phase", "sampling=Uniform(every=10)")
+        if self.weighting is not None:
+            _need(self.weighting, Weighting, "the weighting of a phase", "weighting=NTK()")
+        if self.point_weighting is not None:
+            what = "the point_weighting of a phase"
+            _need(self.point_weighting, PointWeighting, what, "point_weighting=ResidualAttention()")
+            self._check_stay()
+
+    def _check_stay(self) -> None:
         every = self.sampling.every
-        if self.point_weighting is not None and every is not None and every < _STAY:
+        need = STAY if isinstance(self.optimiser, FirstOrder) else 2 * STAY  # or the first update is the last
+        if every is not None and every < need:
             raise ValueError(
-                f"weights of points need points that stay for {_STAY} steps, these are new every {every}: "
-                "use sampling=Fixed(), or RAD(every=1000)"
+                f"weights of points need points that stay for {need} steps, these are new every {every}: "
+                "use sampling=FixedPoints(), or RAD(every=1000)"
             )
+
+
+def _need(given: object, kind: type, what: str, example: str) -> None:
+    """Raise TypeError unless an object of some kind was given."""
+    if not isinstance(given, kind):
+        said = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise TypeError(f"{what} is an object of type {kind.__name__}, such as {example}, got {said}")
 
 
 def _usual_sampling(optimiser: Optimiser) -> Sampling:
     if isinstance(optimiser, MultiAdam):
         return Uniform(every=1000)
-    return Uniform(1) if isinstance(optimiser, FirstOrder | GaussNewton) else RAD(every=500, pool=_POOL)
+    return Uniform(1) if isinstance(optimiser, FirstOrder | GaussNewton) else RAD(every=500, pool=None)
 
 
 def _default_chain() -> tuple[Phase, ...]:
@@ -115,9 +144,12 @@ def _default_chain() -> tuple[Phase, ...]:
 class PINN(Solver):
     """Solve a `BoundaryProblem` by a network whose residuals are trained to vanish.
 
-    In `solve`, the unknown is the vector of parameters; the residual is the root mean square over all
-    residuals at points that were not trained on, relative to that of the function zero. One step of the
-    result is one step of an optimiser. `result.stats["solution"]` is the function found. Use `fit` where
+    In `solve`, the unknown is the vector of parameters. The residual is the root of the sum, over all
+    residuals, of the weight of their condition times their mean square, at fresh points that are not those
+    of the training (for `Data` and `Fixed`, at all of theirs: there are no others), relative to that of the
+    function zero. One step of the result is one step of an optimiser; all phases are trained unless
+    `Stop.max_steps` says fewer, and every solve trains anew. A loss that is no longer finite ends it with
+    NONFINITE, the value is from before. `result.stats["solution"]` is the function found. Use `fit` where
     files, progress and a history are wanted.
 
     Args:
@@ -144,9 +176,17 @@ class PINN(Solver):
     compile: bool = False
     device: str | None = None
 
+    default_steps: ClassVar[float] = math.inf  # a chain ends by itself
+
     def __post_init__(self) -> None:
+        example = "chain=(Phase(Adam(), 1000),)"
+        if not isinstance(self.chain, tuple | list):
+            _need(self.chain, tuple, "the chain, one phase after the other,", example)
         if not self.chain:
-            raise ValueError("a training has at least one phase: chain=(Phase(Adam(), 1000),)")
+            raise ValueError(f"a training has at least one phase: {example}")
+        for phase in self.chain:
+            _need(phase, Phase, "every part of the chain", example)
+        object.__setattr__(self, "chain", tuple(self.chain))
 
     @property
     def steps(self) -> int:
@@ -154,11 +194,16 @@ class PINN(Solver):
         return sum(phase.steps for phase in self.chain)
 
     def check(self, problem: Any) -> None:
-        """Refuse what is no posed problem."""
+        """Refuse what is no posed problem, and one that was posed with other settings."""
         if not isinstance(problem, Posed | BoundaryProblem):
             raise BadProblem(
                 f"PINN solves a BoundaryProblem, got {type(problem).__name__}: a linear system has "
                 "solvers of its own"
+            )
+        if isinstance(problem, Posed) and problem.pinn != self:
+            raise BadProblem(
+                "the problem was posed with the network, points and chain of another PINN, which would be "
+                "used in place of this one: solve(posed, posed.pinn), or solve(posed.problem, pinn)"
             )
 
     def pose(self, problem: Any) -> Any:
@@ -168,26 +213,53 @@ class PINN(Solver):
 
     def keeping(self) -> Solver:
         """Return a solver that remembers what it found."""
-        return _Remembering(self)
+        return _Remembering()
 
     def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Iterate, Tensor]]:
         """Yield the parameters and the residual on the points of training, after every step."""
-        yield from problem.run.iterate(x)
+        return _Remembering().iterate(problem, x)
 
 
 class _Remembering(Solver):
-    def __init__(self, pinn: PINN) -> None:
-        self.pinn, self.run = pinn, None
+    """One training: `iterate` begins it, and goes on with it when it is called again."""
+
+    default_steps = math.inf
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.fault = ""
 
     def iterate(self, problem: Any, x: Tensor) -> Iterator[tuple[Iterate, Tensor]]:
-        self.run: Run | None = problem.run
-        yield from self.pinn.iterate(problem, x)
+        run: Run = self.run or problem.training()
+        self.run = run
+        try:
+            yield from run.iterate(x)
+        except NotFinite as error:
+            self.fault = str(error)
+            while True:
+                yield lambda: run.theta, torch.full_like(run.latest, math.nan)
         raise Breakdown("all phases of the chain were done")
 
     def notes(self) -> dict[str, Any]:
         if self.run is None:
             return {}
         return {"solution": self.run.solution(), "history": self.run.history, "stops": self.run.stops}
+
+    def advice(self, status: Status) -> str:
+        if status is Status.NONFINITE and self.fault:
+            return self.fault
+        return _ADVICE.get(status, status.advice)
+
+
+_LONGER = "give the phases more steps, a wider network or more points, or loosen rtol"
+_ADVICE = {
+    Status.MAX_STEPS: "max_steps reached: allow more (None for the whole chain), give the phases more, "
+    "or loosen rtol",
+    Status.TIMEOUT: "the time limit was reached: allow more seconds, fewer points or a smaller network",
+    Status.BREAKDOWN: f"the training is over, see the reason and stats['stops']: {_LONGER}",
+    Status.NONFINITE: "NaN or infinity appeared: lower the learning rate, look at the scaling of the "
+    "equations, or use float64",
+}
 
 
 @final
@@ -200,27 +272,36 @@ class Posed:
     """
 
     def __init__(self, problem: BoundaryProblem, pinn: PINN) -> None:
-        from .run import Run
-
-        self.problem, self.run = problem, Run(problem, pinn)
-        self.model: Model = self.run.model
+        self.problem, self.pinn = problem, pinn
+        run = self.training()
+        self.model: Model = run.model
+        self._first = run.theta
         generator = np.random.default_rng([_CHECK_SEED, pinn.seed])
         self._clouds: list[Cloud] = [
-            self.model.cloud(term, term.block.where.draw(_CHECK, generator), self.run.theta)
+            self.model.cloud(term, term.block.where.draw(_CHECK, generator), self._first)
             for term in problem.terms
         ]
 
+    def training(self) -> Run:
+        """Return a training that has not begun."""
+        from .run import Run
+
+        return Run(self.problem, self.pinn)
+
     def guess(self) -> Tensor:
         """Return the parameters as drawn, (P,)."""
-        return self.run.theta.clone()
+        return self._first.clone()
 
     def residual_norm(self, x: Tensor) -> Tensor:
-        """Return the root mean square of all residuals at points that are not trained on."""
+        """Return the root of the weighted sum of the mean squares of all residuals.
+
+        At points drawn for this purpose, not those of the training; for `Data` and `Fixed` at theirs.
+        """
         return self._norm([self.model.residuals(x, t, c) for t, c in self._pairs()])
 
     def scale(self) -> Tensor:
         """Return the same for the function zero; 1 where zero is a solution."""
-        theta = self.run.theta
+        theta = self._first
         norm = self._norm([self.model.residuals_of_zero(theta, t, c) for t, c in self._pairs()])
         return torch.where(norm > 0, norm, torch.ones_like(norm))
 

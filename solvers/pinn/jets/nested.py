@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..errors import NoDerivative
 from .jet import Jet
 from .plan import Key, Plan
 
@@ -53,9 +54,20 @@ def nested(f: Function, x: Tensor, plan: Plan) -> Jet:
 
 
 def _gradient(u: Tensor, x: Tensor) -> Tensor:
-    if not u.requires_grad:  # constant in x
-        return torch.zeros_like(x)
-    return torch.autograd.grad(u.sum(), x, create_graph=True, materialize_grads=True)[0]
+    found = None
+    if u.requires_grad:
+        found = torch.autograd.grad(u.sum(), x, create_graph=True, allow_unused=True)[0]
+    return torch.zeros_like(x) if found is None else found  # constant in x
+
+
+def check_known(u: Tensor, x: Tensor, what: str) -> None:
+    """Raise NoDerivative where u (N, ...) differs between points x (N, D) by what torch did not follow."""
+    followed = u.requires_grad and torch.autograd.grad(u.sum(), x, retain_graph=True, allow_unused=True)[0]
+    if (followed is None or followed is False) and bool((u != u[:1]).any()):
+        raise NoDerivative(
+            f"{what} differs between points, but torch knows no derivative of it in the coordinates: write "
+            "it by operations of torch, without NumPy, detach() or no_grad()"
+        )
 
 
 def _transformed(f: Function, x: Tensor, plan: Plan) -> Jet:

@@ -3,7 +3,7 @@
 from .architectures import architecture_from
 from .base import Architecture, Network, WrongBox, WrongSettings
 from .custom import Custom
-from .embeddings import Embedding, Fourier, Periodic
+from .embeddings import Embedding, Fourier, PeriodicEmbedding
 from .features import Features
 from .gaussians import Gaussians
 from .mlp import MLP
@@ -21,7 +21,7 @@ __all__ = [
     "Gaussians",
     "ModifiedMLP",
     "Network",
-    "Periodic",
+    "PeriodicEmbedding",
     "PirateNet",
     "Separable",
     "WrongBox",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import Architecture, WrongSettings
-from .embeddings import Fourier, Periodic
+from .embeddings import Fourier, PeriodicEmbedding
 from .features import Features
 from .gaussians import Gaussians
 from .mlp import MLP
@@ -14,7 +14,7 @@ from .modified_mlp import ModifiedMLP
 from .piratenet import PirateNet
 from .separable import Separable
 
-_KINDS = (MLP, ModifiedMLP, PirateNet, Gaussians, Separable, Fourier, Periodic, Features)
+_KINDS = (MLP, ModifiedMLP, PirateNet, Gaussians, Separable, Fourier, PeriodicEmbedding, Features)
 
 
 def architecture_from(values: Mapping[str, Any]) -> Architecture:

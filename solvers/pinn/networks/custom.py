@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import WrongShape
 from ..jets import Affine, Jet, nested
+from ..jets.nested import check_known
 from .base import Architecture, Box, Network, WrongSettings
+
+_PROBES = 7  # points at which a module is tried
 
 
 @final
@@ -21,7 +24,8 @@ class Custom(Architecture):
 
     The module is copied when the network is built, with its weights: the generator is not used. It treats
     every point apart from the others, and its operations can be differentiated as often as the equation asks.
-    These settings are no plain values: with saved results, give the same module again.
+    Parameters with requires_grad=False stay as they are. These settings are no plain values: the module is
+    given again where a saved solution is loaded, `Solution.load(folder, problem, Custom(module))`.
 
     >>> box = torch.zeros(2), torch.ones(2)
     >>> module = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -33,13 +37,17 @@ class Custom(Architecture):
     module: nn.Module
 
     def make(self, inputs: int, outputs: int, box: Box, generator: torch.Generator) -> Network:
-        return Wrapped(inputs, outputs, copy.deepcopy(self.module).to(box[0]))
+        network = Wrapped(inputs, outputs, copy.deepcopy(self.module).to(box[0]))
+        network.check(
+            box[0] + (box[1] - box[0]) * torch.rand(_PROBES, inputs, generator=generator).to(box[0])
+        )
+        return network
 
     def values(self) -> dict[str, Any]:
         """Raise WrongSettings: a module is no plain value."""
         raise WrongSettings(
             f"Custom({type(self.module).__name__}) cannot be written as plain values: keep the module in a "
-            "program, and save its weights by state_dict"
+            "program; a solution saves its weights, and is loaded with a module of the same form"
         )
 
 
@@ -53,13 +61,22 @@ class Wrapped(Network):
 
     def propagate(self, x: Affine) -> Jet | Affine:
         if x.plan.size > 1:
-            jet = nested(self.module, x.value, x.plan)
-            jet = jet if torch.is_grad_enabled() else Jet(jet.plan, jet.rows.detach())
-        else:
-            jet = Jet(x.plan, self.module(x.value).unsqueeze(0))
-        if jet.value.shape != (len(x.value), self.outputs):
+            jet = nested(self._checked, x.value, x.plan)
+            return jet if torch.is_grad_enabled() else Jet(jet.plan, jet.rows.detach())
+        return Jet(x.plan, self._checked(x.value).unsqueeze(0))
+
+    def check(self, points: Tensor) -> None:
+        """Raise NoDerivative if torch does not know the derivatives of the module at points (N, D)."""
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            check_known(self._checked(x), x, "the module")
+
+    def _checked(self, points: Tensor) -> Tensor:
+        found = self.module(points)
+        if not isinstance(found, Tensor) or found.shape != (len(points), self.outputs):
+            gave = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise WrongShape(
-                f"the module gave {tuple(jet.value.shape)} for {len(x.value)} points and {self.outputs} "
-                f"outputs: it must give ({len(x.value)}, {self.outputs})"
+                f"the module gave {gave} for {len(points)} points and {self.outputs} "
+                f"outputs: it must give ({len(points)}, {self.outputs})"
             )
-        return jet
+        return found

@@ -44,7 +44,8 @@ class Dense(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(like.new_zeros(tuple(rows)))
         if slope == "layer":
-            self.slope = nn.Parameter(like.new_ones(()))
+            side_by_side = tuple(rows[:-1])
+            self.slope = nn.Parameter(like.new_ones((*side_by_side, 1) if side_by_side else ()))
         elif slope == "neuron":
             self.slope = nn.Parameter(like.new_ones(tuple(rows)))
         elif slope == "factorised":

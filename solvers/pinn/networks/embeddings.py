@@ -83,7 +83,7 @@ class FourierEncoding(Encoding):
 
 @final
 @dataclass(frozen=True, init=False)
-class Periodic(Embedding):
+class PeriodicEmbedding(Embedding):
     """Exact periodicity: coordinate x of period L is replaced by cos(2 pi x / L) and sin(2 pi x / L).
 
     Args:
@@ -95,7 +95,9 @@ class Periodic(Embedding):
     def __init__(self, axes: Mapping[int, float] | Iterable[tuple[int, float]]) -> None:
         periods = {int(k): float(v) for k, v in dict(axes).items()}
         if not periods or any(k < 0 or not 0 < v < float("inf") for k, v in periods.items()):
-            raise WrongSettings(f"Periodic takes positive periods by coordinate number, got {dict(periods)}")
+            raise WrongSettings(
+                f"PeriodicEmbedding takes positive periods by coordinate number, got {dict(periods)}"
+            )
         object.__setattr__(self, "axes", tuple(sorted(periods.items())))
 
     def make(self, width: int, like: Tensor, generator: torch.Generator) -> Encoding:
@@ -113,7 +115,8 @@ class PeriodicEncoding(Encoding):
         super().__init__()
         if max(periods) >= inputs:
             raise WrongSettings(
-                f"Periodic names coordinate {max(periods)}, the network has coordinates 0 to {inputs - 1}"
+                f"PeriodicEmbedding names coordinate {max(periods)}, the network has coordinates 0 to "
+                f"{inputs - 1}"
             )
         eye = torch.eye(inputs, dtype=like.dtype, device=like.device)
         self.register_buffer("waves", torch.stack([2 * pi / L * eye[i] for i, L in periods.items()]))
@@ -130,7 +133,7 @@ class PeriodicEncoding(Encoding):
 class Encoder(nn.Module):
     """Everything before the first layer: the box to [-1, 1], then the embeddings one after the other.
 
-    The coordinates that `Periodic` names keep their units, that their period has a meaning.
+    The coordinates that `PeriodicEmbedding` names keep their units, that their period has a meaning.
 
     Attributes:
         width: functions that come out.
@@ -149,9 +152,9 @@ class Encoder(nn.Module):
         super().__init__()
         lower, upper = box
         steps = embedding if isinstance(embedding, tuple) else () if embedding is None else (embedding,)
-        if any(isinstance(step, Periodic) for step in steps[1:]):
-            raise WrongSettings("Periodic names coordinates: put it before the other embeddings")
-        periodic = [i for step in steps[:1] if isinstance(step, Periodic) for i, _ in step.axes]
+        if any(isinstance(step, PeriodicEmbedding) for step in steps[1:]):
+            raise WrongSettings("PeriodicEmbedding names coordinates: put it before the other embeddings")
+        periodic = [i for step in steps[:1] if isinstance(step, PeriodicEmbedding) for i, _ in step.axes]
         kept = torch.tensor([i in periodic or not normalise for i in range(len(lower))], device=lower.device)
         self.register_buffer("centre", torch.where(kept, torch.zeros_like(lower), (lower + upper) / 2))
         self.register_buffer("stretch", torch.where(kept, torch.ones_like(lower), 2 / (upper - lower)))

@@ -30,7 +30,8 @@ class Reference:
         points: (M, D), the coordinates, time last.
         values: (M, C), the outputs that are known.
         outputs: their names, C of them.
-        floor: relative L2 error of the reference itself; 0 where it is exact up to rounding.
+        floor: relative L2 error of the reference itself; 0 where it is exact up to rounding, NaN where it has
+            not been measured.
         source: where it comes from, in a line.
     """
 
@@ -70,7 +71,7 @@ class NamedProblem:
         reference: values to compare with, from the same parameters.
         recipe: how we train it best.
         fem: the classical method: (n, **parameters), n the resolution; its default is `fem_n`.
-        published: best published relative L2 error and who; None where there is none.
+        published: best published relative L2 error; None where there is none.
         goal: ours.
         parameters: what may be set, with defaults. `hard`, where it is one of them, says whether conditions
             are built into the form of the functions, as the recipe wants it, or all in the loss.
@@ -95,15 +96,27 @@ class NamedProblem:
 def reference_file(name: str) -> Path:
     """Return the path of a file of the PINNacle references.
 
+    It is looked for in the folder pinnacle/ of SOLVUS_REFERENCE, if that is set, else of shared/reference in
+    every folder above this file.
+
     Raises:
         NoReference: it is not there; the message says where it was looked for.
     """
     given = os.environ.get("SOLVUS_REFERENCE")
-    roots = [Path(given)] if given else [p / "shared" / "reference" for p in Path(__file__).parents]
-    places = [root / "pinnacle" / name for root in roots]
-    for place in places:
+    if given:
+        place = Path(given) / "pinnacle" / name
+        if place.is_file():
+            return place
+        raise NoReference(
+            f"{name} was not found in {place.parent}, where SOLVUS_REFERENCE={given} says to look: put the "
+            "file there, or set SOLVUS_REFERENCE to the folder that holds pinnacle/ with it"
+        )
+    above = Path(__file__).parents
+    for folder in above:
+        place = folder / "shared" / "reference" / "pinnacle" / name
         if place.is_file():
             return place
     raise NoReference(
-        f"{name} was not found in {places[0].parent}: set SOLVUS_REFERENCE to the folder that holds pinnacle/"
+        f"{name} was not found: SOLVUS_REFERENCE is not set, and shared/reference/pinnacle/{name} is in none "
+        f"of {', '.join(map(str, above))}: set SOLVUS_REFERENCE to the folder that holds pinnacle/"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import roots_jacobi
 Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 24  # numbers held at once while evaluating
+_MOST = 100_000_000  # coordinates of all grid points: 0.8 GB, held twice or three times over
 
 
 def chebyshev(n: int) -> tuple[Floats, Floats, Floats]:
@@ -78,8 +80,18 @@ def solve_cube(
         d: dimension.
         n: nodes along an axis, at least 3.
 
+    Raises:
+        ValueError: the n^d points have more than 100 million coordinates.
+
     Source: Lynch, Rice and Thomas (1964), on tensor products.
     """
+    if d * n**d > _MOST:
+        fits = math.floor((_MOST / d) ** (1 / d))
+        raise ValueError(
+            f"n={n} nodes along each of {d} axes are {float(n) ** d:.3g} points with {d * float(n) ** d:.3g} "
+            f"coordinates, there may be {_MOST:.3g}: "
+            + (f"lower n, to {fits} or less" if fits >= 3 else "there are too many dimensions for a grid")
+        )
     x, _, D = chebyshev(n)
     D2 = D @ D
     grid = np.stack(np.meshgrid(*[x] * d, indexing="ij"), axis=-1)

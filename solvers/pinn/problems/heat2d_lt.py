@@ -170,8 +170,8 @@ def recipe() -> PINN:
     windows = ((0.5, 300), (1.0, 300), (2.0, 300), (4.0, 300), (8.0, 500), (16.0, 500), (END, 490))
     for time, steps in windows:
         power = 1.0 if time < 16 else 2.0
-        warm = Until(END, Uniform(every=1), time, power=power)
-        choose = Until(END, RAD(every=100, pool=20_000), time, power=power)
+        warm = Until(Uniform(every=1), time, power=power)
+        choose = Until(RAD(every=100, pool=20_000), time, power=power)
         phases += [Phase(Adam(5e-4), 30, sampling=warm), Phase(SSBroyden(), steps, sampling=choose)]
     network = MLP(width=32, depth=4, embedding=features(), normalise=False)
     return PINN(network, tuple(phases), Points(domain=4000))

@@ -16,7 +16,7 @@ from ...optim.adam import Adam
 from ...optim.ssbroyden import SSBroyden
 from ..conditions import Dirichlet, Initial
 from ..constraint import Hard
-from ..networks.embeddings import Periodic
+from ..networks.embeddings import PeriodicEmbedding
 from ..networks.mlp import MLP
 from ..problem import BoundaryProblem
 from ..sampling import Uniform
@@ -92,7 +92,7 @@ def make(*, hard: bool = True) -> BoundaryProblem:
 def recipe() -> PINN:
     """Return the training that does best here."""
     return PINN(
-        MLP(width=24, depth=3, embedding=Periodic({0: 2 / _WAVES})),
+        MLP(width=24, depth=3, embedding=PeriodicEmbedding({0: 2 / _WAVES})),
         (
             Phase(Adam(), 300, sampling=Uniform(every=1)),
             Phase(SSBroyden(), 1500, sampling=Uniform(every=250)),

@@ -80,7 +80,12 @@ class _Plate(Model):
 
 
 def fem(n: int = 16, *, sigma: float = 0.1, seed: int = 0, smoothing: float = 1.0) -> FemAnswer:
-    """Find u and a from the same data by finite elements, n cells along a side, and Gauss-Newton."""
+    """Find u and a from the same data by finite elements, n cells along a side, and Gauss-Newton.
+
+    Cross-validation on the data chooses how much is smoothed: `smoothing`, a factor on the weights of the
+    training, changes nothing here. With smoothing=0 a training without penalties is compared with a method
+    that has them; without any, the data do not determine a.
+    """
     begin = perf_counter()
     points, data = observations(sigma, seed)
     spaces = Spaces((0.0, 0.0), (1.0, 1.0), n, in_numpy(conductivity))
@@ -92,8 +97,9 @@ def fem(n: int = 16, *, sigma: float = 0.1, seed: int = 0, smoothing: float = 1.
         return np.column_stack([spaces.observe(where) @ found.u, spaces.coefficient_at(found.a, where)])
 
     method = (
-        f"P2 and P1 triangles, Gauss-Newton with cross-validated smoothing "
-        f"(weights {', '.join(f'{w:g}' for w in found.weights)}; {found.solves} factorisations)"
+        f"P2 and P1 triangles, Gauss-Newton with smoothing of its own by "
+        f"cross-validation (weights {', '.join(f'{w:g}' for w in found.weights)}; "
+        f"{found.solves} factorisations)"
     )
     return FemAnswer(at, spaces.u.N + len(spaces.free), seconds, method)
 
@@ -108,8 +114,8 @@ def make(*, sigma: float = 0.1, seed: int = 0, smoothing: float = 1.0) -> Bounda
     Args:
         sigma: standard deviation of the noise.
         seed: of the noise.
-        smoothing: factor on these weights; 0 leaves the penalties out, as PINNacle does, where a large
-            network follows the noise once it is trained well.
+        smoothing: factor on these weights, of the training only; 0 leaves the penalties out, as PINNacle
+            does, where a large network follows the noise once it is trained well.
     """
     rough_u, rough_a = (smoothing * w / _SIDE**2 for w in _ROUGH)
 

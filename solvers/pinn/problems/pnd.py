@@ -42,6 +42,9 @@ def fem(n: int = 10, *, d: int = 5) -> FemAnswer:
 
     It is the method for any smooth data on a cube: that the solution is a sum of functions of one coordinate
     is not made use of.
+
+    Raises:
+        ValueError: the grid is too large, as with n = 10 from d = 8 on; the message says which n fits.
     """
     begin = perf_counter()
     u = solve_cube(lambda x: -(math.pi**2) / 4 * _exact(x), _exact, d, n)

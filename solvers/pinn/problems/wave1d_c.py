@@ -50,8 +50,9 @@ def reference(*, a: int = 4, hard: bool = True) -> Reference:
 
 
 def fem(n: int = 32, *, a: int = 4, hard: bool = True) -> FemAnswer:
-    """Solve by n sine modes, exact in time: to rounding once n > a."""
+    """Solve by n sine modes, at least 2 |a| of them, exact in time: to rounding."""
     begin = perf_counter()
+    n = max(n, math.ceil(2 * abs(a)))
     x = np.arange(1, n + 1) / (n + 1)
     modes = dst(start(torch.from_numpy(x), a).numpy(), type=1) / (n + 1)
     seconds = perf_counter() - begin

@@ -2,7 +2,7 @@
 
 from .adaptive import RAD, RAR, RARD
 from .base import Draw, Residual, Sampling
-from .plain import Fixed, Uniform
+from .plain import FixedPoints, Uniform
 from .until import Until
 
-__all__ = ["RAD", "RAR", "RARD", "Draw", "Fixed", "Residual", "Sampling", "Uniform", "Until"]
+__all__ = ["RAD", "RAR", "RARD", "Draw", "FixedPoints", "Residual", "Sampling", "Uniform", "Until"]

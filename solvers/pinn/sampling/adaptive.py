@@ -11,9 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import Draw, Residual, Sampling, check_period, sizes
+from ...optim.base import State
+from .base import Draw, Residual, Sampling, Time, check_period, sizes
 
 Floats = NDArray[np.float64]
+
+_POOL = 10_000  # points of a pool whose size is not given, at least
+_CHOICE = 5  # and at least so many for each point that is chosen
 
 
 def density(residual: Floats, k: float, c: float) -> Floats:
@@ -42,7 +46,8 @@ def choose(p: Floats, n: int, generator: np.random.Generator) -> NDArray[np.intp
     array([1])
     """
     ring = np.full(len(p), math.inf)
-    np.divide(generator.standard_exponential(len(p)), p, out=ring, where=p > 0)
+    with np.errstate(over="ignore"):  # a rate near 0 rings at infinity, as 0 does
+        np.divide(generator.standard_exponential(len(p)), p, out=ring, where=p > 0)
     return np.argsort(ring, kind="stable")[:n]
 
 
@@ -56,7 +61,8 @@ class RAD(Sampling):
     Args:
         every: steps between two renewals.
         k, c: 1 and 1 by default; larger k, smaller c follow the residual more closely.
-        pool: uniform points from which to choose, more than are wanted.
+        pool: uniform points from which to choose, more than are wanted; None for five for each point, and
+            10 000 at least.
 
     Good values: every 1000 to 2000 with Adam, 500 with SSBroyden; k = 1 or 2, c = 0 or 1.
     Source: Wu, Zhu, Tan, Kartha, Lu (2023), "A comprehensive study of non-adaptive and residual-based
@@ -73,18 +79,27 @@ class RAD(Sampling):
     every: int | None = 1000
     k: float = 1.0
     c: float = 1.0
-    pool: int = 100_000
+    pool: int | None = 100_000
 
     def __post_init__(self) -> None:
         _check(self.every, self.k, self.c, self.pool)
 
+    def check(self, n: int, time: Time | None) -> None:
+        """Raise ValueError where there are fewer points in the pool than are chosen."""
+        if self.pool is not None and n > self.pool:
+            raise ValueError(f"RAD chooses {n} points from {self.pool}: give pool={10 * n} or more")
+
     def renew(
-        self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
+        self,
+        present: Tensor,
+        draw: Draw,
+        residual: Residual,
+        generator: np.random.Generator,
+        state: State | None = None,
     ) -> Tensor:
         n = len(present)
-        if n > self.pool:
-            raise ValueError(f"RAD chooses {n} points from {self.pool}: give pool={10 * n} or more")
-        candidates = draw(self.pool)
+        self.check(n, None)
+        candidates = draw(max(_POOL, _CHOICE * n) if self.pool is None else self.pool)
         chosen = choose(density(sizes(residual, candidates), self.k, self.c), n, generator)
         return _at(candidates, chosen)
 
@@ -123,7 +138,12 @@ class RARD(Sampling):
         _check_add(self.add, self.pool)
 
     def renew(
-        self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
+        self,
+        present: Tensor,
+        draw: Draw,
+        residual: Residual,
+        generator: np.random.Generator,
+        state: State | None = None,
     ) -> Tensor:
         n = _room(len(present), self.add, self.limit)
         if n == 0:
@@ -167,7 +187,12 @@ class RAR(Sampling):
         _check_add(self.add, self.pool)
 
     def renew(
-        self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
+        self,
+        present: Tensor,
+        draw: Draw,
+        residual: Residual,
+        generator: np.random.Generator,
+        state: State | None = None,
     ) -> Tensor:
         n = _room(len(present), self.add, self.limit)
         if n == 0:
@@ -185,11 +210,11 @@ def _room(n: int, add: int, limit: int | None) -> int:
     return add if limit is None else max(0, min(add, limit - n))
 
 
-def _check(every: int | None, k: float, c: float, pool: int) -> None:
+def _check(every: int | None, k: float, c: float, pool: int | None) -> None:
     check_period(every)
     if not (0 <= k < math.inf and 0 <= c < math.inf):
         raise ValueError(f"k and c are finite and at least 0, got k={k} and c={c}")
-    if pool < 1:
+    if pool is not None and pool < 1:
         raise ValueError(f"the pool has at least 1 point, got {pool}")
 
 

@@ -8,15 +8,16 @@ from typing import final
 import numpy as np
 from torch import Tensor
 
+from ...optim.base import State
 from .base import Draw, Residual, Sampling, check_period
 
 
 @final
 @dataclass(frozen=True)
-class Fixed(Sampling):
+class FixedPoints(Sampling):
     """Keep the first points. Networks trained to the end on few points fit them, not the equation.
 
-    >>> Fixed().every is None
+    >>> FixedPoints().every is None
     True
     """
 
@@ -29,7 +30,12 @@ class Fixed(Sampling):
             )
 
     def renew(
-        self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
+        self,
+        present: Tensor,
+        draw: Draw,
+        residual: Residual,
+        generator: np.random.Generator,
+        state: State | None = None,
     ) -> Tensor:
         return present
 
@@ -56,6 +62,11 @@ class Uniform(Sampling):
         check_period(self.every)
 
     def renew(
-        self, present: Tensor, draw: Draw, residual: Residual, generator: np.random.Generator
+        self,
+        present: Tensor,
+        draw: Draw,
+        residual: Residual,
+        generator: np.random.Generator,
+        state: State | None = None,
     ) -> Tensor:
         return draw(len(present))

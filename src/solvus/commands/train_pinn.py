@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +222,10 @@ def _reference(named: NamedProblem, parameters: Mapping[str, Any]) -> tuple[Refe
         return None, str(error)
 
 
+def _floor(known: Reference) -> float | None:
+    return None if math.isnan(known.floor) else known.floor
+
+
 def _compare(
     named: NamedProblem, parameters: Mapping[str, Any], known: Reference | None, fitted: Fitted
 ) -> dict[str, Any]:
@@ -234,7 +239,7 @@ def _compare(
     row |= {f"found: {name}": value for name, value in fitted.solution.unknowns.items()}
     if known is None:
         return row
-    row |= {"error": fitted.error, "floor": known.floor, "reference": known.source}
+    row |= {"error": fitted.error, "floor": _floor(known), "reference": known.source}
     try:
         answer = named.fem(named.fem_n, **parameters)
     except (ImportError, NotSupported, ValueError, ArithmeticError, MemoryError, SolveError) as error:
@@ -255,7 +260,8 @@ def _opening(wish: PinnWish, named: NamedProblem, pinn: PINN, known: Reference |
         ("points", f"{pinn.points.domain} inside, {pinn.points.boundary} on the boundary"),
     ]
     if known is not None:
-        rows.append(("reference", f"{known.source}; its own error {known.floor:.1e}"))
+        own = "not known" if _floor(known) is None else f"{known.floor:.1e}"
+        rows.append(("reference", f"{known.source}; its own error {own}"))
     return rows_of(rows)
 
 

@@ -25,6 +25,7 @@ from solvus.meshes.geometry import (
     UnknownPart,
 )
 from solvus.meshes.geometry.crossings import RayCounter
+from solvus.meshes.geometry.ears import ears
 from solvus.meshes.geometry.facets import FacetTree, facet_distances
 
 NAN = float("nan")
@@ -73,6 +74,39 @@ def test_open_and_branched_surfaces_are_named():
     fin = [*closed.simplices.tolist(), [0, 1, 8]]
     with pytest.raises(NonManifold):
         SurfaceGeometry(Mesh([*closed.points.tolist(), [9.0, 9.0, 9.0]], {"triangle": fin}))
+
+
+def joined(*meshes: Mesh) -> Mesh:
+    """All cells of meshes of one kind, with points of their own."""
+    (kind,) = meshes[0].cells
+    starts = np.cumsum([0, *(len(mesh.points) for mesh in meshes)])
+    rows = [mesh.cells[kind] + start for mesh, start in zip(meshes, starts, strict=False)]
+    return Mesh(np.concatenate([mesh.points for mesh in meshes]), {kind: np.concatenate(rows)})
+
+
+def moved(mesh: Mesh, *by: float) -> Mesh:
+    return Mesh(mesh.points + np.array(by), mesh.cells)
+
+
+def test_pieces_that_lie_on_each_other_are_refused():
+    cube, square = surface_of(box((2, 2, 2))), surface_of(box((2, 2)))
+    upper = surface_of(box((3, 3, 3), (0.25, 0.25, 1), (0.75, 0.75, 2)))  # other facets on the common face
+    for pieces in (
+        (cube, moved(cube, 0, 0, 1)),
+        (cube, upper),
+        (upper, cube),
+        (square, moved(square, 1, 0)),
+    ):
+        with pytest.raises(
+            InvalidGeometry, match=r"pieces 0 and 1 .* lie on each other at \[.*join them by \|"
+        ):
+            SurfaceGeometry(joined(*pieces))
+    apart = SurfaceGeometry(joined(cube, moved(cube, 0, 0, 1.01)))
+    assert (apart.volume(), apart.boundary_measure()) == (pytest.approx(2), pytest.approx(12))
+    corner = SurfaceGeometry(joined(square, moved(square, 1, 1)))  # nothing in common
+    assert corner.boundary_measure() == pytest.approx(8)
+    one, other = SurfaceGeometry(cube), SurfaceGeometry(moved(cube, 0, 0, 1))
+    assert not (one | other).sample_boundary(200, np.random.default_rng(0)).points[:, 2].tolist().count(1.0)
 
 
 def test_boxes_of_any_dimension_name_their_faces():
@@ -125,6 +159,50 @@ def test_distances_from_an_ellipse_are_minima(b, x, y, angle):
         gap, bounds=(start - 0.02, start + 0.02), method="bounded", options={"xatol": 1e-12}
     )
     assert abs(ellipse.distance([[x, y]])[0]) == pytest.approx(least.fun, abs=1e-7)
+
+
+@pytest.mark.parametrize("height", [1e-3, 1e-7, 2e-11, 1.1e-12])
+def test_distances_near_the_long_axis_keep_their_digits(height):
+    """Beside the axis the foot moves with the point: the distance is that on the axis, less a share of y."""
+    x = np.array([0.0, 0.1, 0.7, 1.4])
+    foot = x / 0.75  # of a point of the axis: a^2 / (a^2 - b^2) x
+    up = np.sqrt(1 - (foot / 2) ** 2)
+    on_axis, slope = np.hypot(foot - x, up), up / np.hypot(foot - x, up)
+    found = Ellipse((0, 0), (2, 1)).distance(np.column_stack([x, np.full(4, height)]))
+    np.testing.assert_allclose(-found, on_axis - height * slope, rtol=0, atol=3e-15 + 3 * height**2)
+
+
+CONCAVE = {
+    "T": ((0, 0), (3, 0), (3, 1), (2, 1), (2, 2), (1, 2), (1, 1), (0, 1)),
+    "H": ((0, 0), (1, 0), (1, 1), (2, 1), (2, 0), (3, 0), (3, 3), (2, 3), (2, 2), (1, 2), (1, 3), (0, 3)),
+    "hat": ((0, 0), (4, 0), (4, 1), (3, 1), (3, 2), (1, 2), (1, 1), (0, 1)),
+    "comb": ((0, 0), (5, 0), (5, 2), (4, 2), (4, 1), (3, 1), (3, 2), (2, 2), (2, 1), (1, 1), (1, 2), (0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CONCAVE)
+def test_turned_polygons_are_cut_into_triangles_of_their_area(name):
+    """Corners in one line are so up to rounding only once the polygon is turned."""
+    corners = np.array(CONCAVE[name], dtype=float)
+    x, y = corners.T
+    area = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2
+    for degrees in range(0, 360, 2):
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        turned = corners @ np.array([[c, s], [-s, c]])
+        a, b, d = np.moveaxis(turned[ears(turned)], 1, 0)
+        sizes = ((b - a) * (d - a)[:, ::-1] * (1, -1)).sum(axis=1) / 2
+        assert sizes.min() > 0
+        assert sizes.sum() == pytest.approx(area, rel=1e-12)
+    polygon = Polygon(
+        corners @ np.array([[np.cos(0.6632), np.sin(0.6632)], [-np.sin(0.6632), np.cos(0.6632)]])
+    )
+    assert polygon.contains(polygon.sample(300, np.random.default_rng(0))).all()
+
+
+def test_triangles_that_do_not_fill_the_polygon_are_noticed():
+    crossed = np.array([(0, 0), (4, 0), (4, 3), (0, 3), (0, 2), (1, -1)], dtype=float)
+    with pytest.raises(InvalidGeometry, match="cannot be cut into triangles: corners are too near to sides"):
+        ears(crossed)  # Polygon would have named the crossing
 
 
 @given(st.integers(3, 40), st.integers(0, 10_000))

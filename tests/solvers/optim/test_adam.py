@@ -173,6 +173,15 @@ class TestEveryFirstOrderOptimiser:
         ):
             type(optimiser)(schedule=Cosine()).start(torch.ones(2))
 
+    @pytest.mark.parametrize("steps", [0, -3])
+    def test_a_training_has_a_length(self, optimiser: Optimiser, steps: int):
+        with pytest.raises(
+            ValueError, match=f"length of the training, at least 1, got {steps}: leave it out"
+        ):
+            type(optimiser)(schedule=Cosine(), steps=steps)
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            type(optimiser)(schedule=Cosine()).over(0)
+
     def test_a_schedule_counts_steps(self, optimiser: Optimiser):
         with pytest.raises(
             ValueError, match=r"counts steps, not epochs: give StepDecay\(\.\.\., per='batch'\)"

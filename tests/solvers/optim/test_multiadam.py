@@ -124,6 +124,20 @@ def test_the_update_is_its_formula(variant: dict):
         torch.testing.assert_close(theta, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("agg_betas", [(0.9, 0.99), (0.99, 0.99), None])
+def test_the_first_steps_are_as_long_as_is_said(agg_betas: tuple[float, float] | None):
+    """With a second Adam the authors' update starts with a hundred learning rates."""
+    gradients, theta = torch.tensor([[1.0, 2.0], [3.0, 0.5]], dtype=torch.float64), torch.zeros(2).double()
+    moments, steps = {"t": 0}, []
+    for _ in range(100):
+        new, moments = multiadam_update(theta, gradients, moments, MultiAdamRule(agg_betas=agg_betas), 1.0)
+        steps.append(float((theta - new)[0]))
+        theta = new
+    wanted = [1.0, 1.0, 1.0] if agg_betas is None else [100.0, 48.0, 31.7]
+    assert steps[:3] == pytest.approx(wanted, rel=0.02)
+    assert (steps[49] > 2, steps[99] > 1.4) == ((False, False) if agg_betas is None else (True, True))
+
+
 def test_the_update_changes_nothing_in_place():
     theta, gradients = torch.ones(3), torch.ones(2, 3)
     _, moments = multiadam_update(

@@ -157,6 +157,56 @@ def test_where_the_hessian_is_negative_it_descends() -> None:
     assert float(objective.value(theta)) < 1e-10
 
 
+class Valley(Objective):
+    """50 x^2 - y^2 / 2 + y^4 / 4: a saddle between two minima at y = +-1, both of -1/4."""
+
+    shapes = ((2,),)
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def losses(self, theta: Tensor) -> Tensor:
+        x, y = theta
+        return (50 * x**2 - y**2 / 2 + y**4 / 4)[None]
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_last_direction_is_not_taken_again_where_the_hessian_is_negative(rank: int) -> None:
+    optimiser, objective = NystromNewtonCG(rank=rank, damping=1e-3), Valley()
+    theta = torch.tensor([0.0, 1e-3], dtype=F64)
+    state = optimiser.start(theta)
+    for _ in range(25):  # steps of 1e-3 would be at 0.026
+        step = optimiser.step(objective, theta, state)
+        theta = step.theta
+        if step.stopped:
+            break
+    torch.testing.assert_close(theta, torch.tensor([0.0, 1.0], dtype=F64), atol=1e-6, rtol=0)
+
+
+class Rooted(Objective):
+    """|x|^1.5 + y^2: loss and gradient are finite at x = 0, the second derivative is not."""
+
+    shapes = ((2,),)
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def losses(self, theta: Tensor) -> Tensor:
+        return (theta[0].abs() ** 1.5 + theta[1] ** 2)[None]
+
+
+@pytest.mark.parametrize("age", [0, 1])  # found by the sketch, and by the conjugate gradients
+def test_a_hessian_that_is_not_finite_is_named(age: int) -> None:
+    optimiser, theta = NystromNewtonCG(rank=1, damping=1e-3), torch.tensor([0.0, 1.0], dtype=F64)
+    losses, gradient = Rooted().gradient(theta)
+    assert bool(torch.isfinite(losses).all() & torch.isfinite(gradient).all())
+    state = optimiser.start(theta) | {"age": age}
+    with pytest.raises(FloatingPointError, match=r"product with the Hessian is not finite, though .* LBFGS"):
+        optimiser.step(Rooted(), theta, state)
+    with pytest.raises(FloatingPointError, match="product with the Hessian is not finite"):
+        sketch(lambda v: v * torch.nan, theta, 2, torch.Generator().manual_seed(0))
+
+
 def test_resuming_is_exact_over_a_new_sketch() -> None:
     state, again, _ = resumed(NystromNewtonCG(rank=5, every=3, damping=1e-3), 5)
     assert state["seed"] == again["seed"] == 4

@@ -19,6 +19,7 @@ from solvus.solvers.pinn import (
     Neumann,
     Periodic,
     Robin,
+    Unknown,
 )
 
 SQUARE = Rectangle((0.0, 0.0), (1.0, 1.0))
@@ -64,6 +65,36 @@ def test_residuals_of_right_and_wrong_functions(condition):
         assert good[label] < 1e-10
         assert bad[label] > 1e-3 or "periodic" in label
     assert max(bad[label] for label in problem.labels[1:]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("condition", "label"),
+    [
+        (Dirichlet(np.float32(2), on="xmin"), "u = 2 on xmin"),
+        (Dirichlet(torch.tensor(2.0), on="xmin"), "u = 2 on xmin"),
+        (Dirichlet(torch.tensor(2.0, requires_grad=True)), "u = 2 on the boundary"),
+        (Neumann(np.array(2), on=("xmin", lambda p: p[:, 0] > 0.5)), "du/dn = 2 on ('xmin', a selection)"),
+        (Robin(value=np.int64(3), on=SQUARE), "a u + b du/dn = 3 on Rectangle((0, 0), (1, 1))"),
+        (Fixed((0.25, 1.0, 0.0), np.float32(1.5)), "u = 1.5 at a point"),
+        (Initial(torch.tensor(1.0), order=1), "u_t = 1 at the start"),
+    ],
+)
+def test_what_a_condition_is_called(condition, label):
+    problem = BoundaryProblem(SQUARE, lambda u: u.t, [condition], time=(0.0, 1.0))
+    assert problem.labels[1:] == (label,)
+
+
+def test_an_unknown_as_a_value():
+    """u = k on the boundary, u_t = k at the start: the residuals follow the coefficient."""
+    problem = BoundaryProblem(
+        SQUARE,
+        lambda u: u.t,
+        [Dirichlet(lambda k: k), Robin(lambda k: k, 0.0, lambda k: k, on="xmin"), Initial(lambda k: 2 * k)],
+        time=(0.0, 1.0),
+        unknowns={"k": Unknown(3.0)},
+    )
+    found = residuals_of(problem, lambda p: torch.full_like(p[:, :1], 4.0))
+    assert list(found.values()) == pytest.approx([0.0, 1.0, 9.0, 2.0])
 
 
 def test_a_periodic_condition_has_a_residual_per_derivative():

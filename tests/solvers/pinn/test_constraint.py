@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from solvus.meshes.geometry import Rectangle
-from solvus.solvers.pinn import MLP, BoundaryProblem, Dirichlet, Hard
+from solvus.meshes.geometry import Interval, Rectangle
+from solvus.solvers.pinn import MLP, BoundaryProblem, Dirichlet, Hard, NoDerivative, WrongShape
 from solvus.solvers.pinn.constraint import Constrained, Shape, splits
 from solvus.solvers.pinn.jets import Plan, nested
 from solvus.solvers.pinn.model import Model
@@ -78,6 +78,19 @@ def test_constants_as_lift_and_factor():
     assert factor[1].tolist() == [[1.0, 0.0]]
 
 
+def test_a_part_of_the_wrong_shape_is_named():
+    points = torch.tensor([[3.0, 5.0], [1.0, 2.0]], dtype=torch.float64)
+    for hard, words in [
+        (Hard(lambda points: points[:, :1]), r"the lift of v has shape \(2, 1\), there are 2 points"),
+        (Hard(factor=lambda points: points), r"the factor of v has shape \(2, 2\), there are 2 points"),
+        (Hard(lambda: "one"), "the lift of v gave str: a number, or a tensor of 2 numbers"),
+    ]:
+        with pytest.raises(WrongShape, match=words):
+            Shape({"v": hard}, ("u", "v"), ("x", "y")).jets(points, Plan([(0,)]))
+    lift, _ = Shape({"u": Hard(lambda: torch.tensor(2.0))}, ("u",), ("x", "y")).jets(points, Plan())
+    assert lift[0].tolist() == [[2.0], [2.0]]
+
+
 def test_the_rule_of_leibniz_counts_every_way():
     for key in [(), (0,), (0, 0, 1), (0, 0, 1, 1), (0, 0, 0, 0)]:
         assert sum(count for _, _, count in splits(key)) == 2 ** len(key)
@@ -92,3 +105,14 @@ def test_soft_and_hard_conditions_together():
     )
     assert len(problem.labels) == 2
     assert math.isfinite(float(theta.sum()))
+
+
+@pytest.mark.parametrize("part", ["lift", "factor"])
+def test_a_form_that_torch_does_not_follow_is_refused(part):
+    """NumPy in between: the derivatives would be zero, and the answer wrong with a small residual."""
+
+    def cut(x):
+        return torch.as_tensor(np.sin(x.detach().numpy()))
+
+    with pytest.raises(NoDerivative, match=f"the {part} of u differs between points, but torch knows no"):
+        BoundaryProblem(Interval(0, 1), lambda u: u.xx + 1, [], constraint={"u": Hard(**{part: cut})})

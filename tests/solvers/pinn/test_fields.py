@@ -1,10 +1,11 @@
 """Outputs as functions: names of derivatives, arithmetic, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
-from solvus.solvers.pinn.errors import NoDerivative, UnknownName, WrongShape
-from solvus.solvers.pinn.fields import Field, Place, Recorder, arguments, derivative, per_point
+from solvus.solvers.pinn.errors import BadProblem, NoDerivative, UnknownName, WrongShape
+from solvus.solvers.pinn.fields import Field, Place, Recorder, arguments, derivative, per_point, values_of
 from solvus.solvers.pinn.jets import Plan, nested
 
 POINTS = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -55,9 +56,13 @@ def test_arithmetic_is_that_of_the_values():
         (u / (1 + v**2), a / (1 + b**2)),
         (2**u, 2**a),
         (-u, -a),
+        (+u, a),
         (abs(u - 1), abs(a - 1)),
         (torch.sin(u), torch.sin(a)),
         (torch.stack([u, v]), torch.stack([a, b])),
+        (torch.stack(tensors=[u, v]), torch.stack([a, b])),
+        (torch.cat(tensors=(u, v), dim=0), torch.cat([a, b])),
+        (torch.einsum("i,i->i", [u, v]), a * b),
         (torch.where(u > 0.5, u, v), torch.where(a > 0.5, a, b)),
     ]:
         assert torch.equal(torch.as_tensor(found), wanted)
@@ -84,6 +89,13 @@ def test_names_that_are_no_derivative():
         u.d(3)
 
 
+def test_attributes_that_are_no_derivative_are_not_there():
+    u, _ = fields()
+    assert hasattr(u, "xxy")
+    assert not hasattr(u, "shape")
+    assert getattr(u, "shape", None) is None
+
+
 def test_the_fifth_derivative_is_refused():
     with pytest.raises(NoDerivative, match=r"up to order 4 are carried, u\.xxxxt is of order 5"):
         fields()[0].xxxxt  # noqa: B018
@@ -103,12 +115,39 @@ def test_a_recorder_notes_what_is_used():
     assert plan.laplacian == (0, 1)
 
 
+def test_made_up_values_lie_between_0_and_1():
+    recorder = Recorder(POINTS, 3)
+    first = recorder.of(())
+    for found in [first, recorder.laplacian, *(recorder.of(key) for key in KEYS)]:
+        assert ((found > 0) & (found < 1)).all()
+    assert not torch.equal(recorder.of((0,)), first)
+
+
 def test_arguments_by_name():
     assert arguments(lambda u, x, nu=0.1: u, ("u", "x", "y"), "f") == ("u", "x")
     with pytest.raises(UnknownName, match="the equation asks for w, which is not known here: there are u, x"):
         arguments(lambda u, w: u, ("u", "x"), "the equation")
     with pytest.raises(UnknownName, match="takes its arguments by name"):
         arguments(lambda *all: all, ("u",), "f")
+    with pytest.raises(
+        BadProblem, match=r"f is sin, .* wrap it in a function .*, such as lambda x: sin\(x\)"
+    ):
+        arguments(torch.sin, ("x", "y"), "f")
+    with pytest.raises(BadProblem, match=r"f is a function of arguments by name, got 2\.0"):
+        arguments(2.0, ("x",), "f")  # pyright: ignore[reportArgumentType]
+
+
+def test_values_are_numbers_or_one_per_point():
+    like = torch.zeros(0, dtype=torch.float64)
+    for one in (2, 2.0, np.float32(2), np.array(2), torch.tensor(2.0)):
+        assert values_of(one, like, 5, "f").shape == ()
+        assert float(values_of(one, like, 5, "f")) == 2
+    assert values_of(torch.ones(5), like, 5, "f").shape == (5,)
+    with pytest.raises(WrongShape, match=r"f has shape \(5, 1\), there are 5 points"):
+        values_of(torch.ones(5, 1), like, 5, "f")
+    for none in (None, "two", np.ones(5), np.ones(1), [2.0], 1j):
+        with pytest.raises(WrongShape, match=f"f gave {type(none).__name__}: a number, or a tensor of 5"):
+            values_of(none, like, 5, "f")
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 5), (1,), ()])

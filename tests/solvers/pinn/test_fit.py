@@ -3,13 +3,15 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from matplotlib.axes import Axes
 
-from solvus.meshes.geometry import Interval, Rectangle
+from solvus.meshes.geometry import Box, Disc, Interval, Rectangle
 from solvus.solvers import LinearSystem, SolveError, Status, Stop, solve
 from solvus.solvers.optim import LBFGS, Adam, MultiAdam, SSBroyden
 from solvus.solvers.pinn import (
@@ -29,8 +31,10 @@ from solvus.solvers.pinn import (
     Unknown,
     fit,
 )
+from solvus.solvers.pinn.model import Model
 from solvus.solvers.pinn.pictures import draw
-from solvus.solvers.pinn.sampling import RAD, RARD, Fixed, Uniform
+from solvus.solvers.pinn.sampling import RAD, RARD, FixedPoints, Uniform
+from solvus.solvers.pinn.solution import build
 from solvus.solvers.pinn.weighting import GradNorm, ResidualAttention
 from solvus.solvers.training.checkpoint import FolderInUse, OtherTraining
 from solvus.solvers.training.outcome import Outcome
@@ -74,7 +78,7 @@ CHAIN = (
         12,
         weighting=GradNorm(every=5),
         point_weighting=ResidualAttention(),
-        sampling=Fixed(),
+        sampling=FixedPoints(),
         groups="terms",
     ),
     Phase(Adam(), 10, sampling=RARD(every=4, add=5, pool=50)),
@@ -112,7 +116,9 @@ def test_a_solution_is_found():
 
 def test_a_hard_constraint_is_trained_without_conditions():
     problem = bump(constraint={"u": Hard(factor=lambda x: x * (1 - x))})
-    fitted = fit(problem, PINN(NET, (Phase(SSBroyden(), 120, sampling=Fixed()),), FEW), reference=Known())
+    fitted = fit(
+        problem, PINN(NET, (Phase(SSBroyden(), 120, sampling=FixedPoints()),), FEW), reference=Known()
+    )
     assert fitted.error < 1e-4
     assert fitted.solution([[0.0], [1.0]]).tolist() == [[0.0], [0.0]]
 
@@ -182,6 +188,74 @@ def test_files(tmp_path):
         Solution.load(tmp_path, bump())
 
 
+def test_a_reference_may_come_and_go(tmp_path):
+    for cut, known in ((2, Known()), (4, None), (6, Known())):
+        fitted = fit(
+            bump(),
+            PINN(NET, (Phase(Adam(), 6),), FEW),
+            out=tmp_path,
+            resume=cut > 2,
+            every=1,
+            reference=known,
+            callbacks=[lambda run, row, cut=cut: run.position.step >= cut],
+        )
+    with open(tmp_path / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["step"]) for r in rows] == list(range(7))
+    assert [r["error"] != "" for r in rows] == [True, True, True, False, False, True, True]
+    assert draw(fitted.solution, tmp_path / "p.png", None, fitted.history).stat().st_size > 10_000
+    assert draw(fitted.solution, tmp_path / "p.png", None, fitted.history[:4]).stat().st_size > 10_000
+
+
+def posed(domain=None, *, weight=1.0, start=0.3, value=0.5, hard=False, part="xmin"):
+    """A problem of which all kinds of changes leave the repr, and the box, as they are."""
+    domain = domain or Rectangle((0, 0), (1, 1))
+    return BoundaryProblem(
+        domain,
+        lambda u, a: u.laplacian - a,
+        [
+            Dirichlet(0.0, on=(lambda x: x[:, 0] < 0.5, part), weight=weight),
+            Data([[0.2, 0.1]], [value]),
+        ],
+        unknowns={"a": Unknown(start)},
+        constraint={"u": Hard()} if hard else {},
+    )
+
+
+def test_another_training_is_told_by_all_that_makes_it(tmp_path):
+    pinn = PINN(MLP(5, 1), (Phase(Adam(), 6),), FEW)
+    stop = [lambda run, row: run.position.step >= 2]
+    fit(posed(), pinn, out=tmp_path, every=1, callbacks=stop)
+    square = Rectangle((0, 0), (1, 1))
+    for other, named in (
+        (posed(square - Disc((0.5, 0.5), 0.2)), "domain was"),
+        (posed(weight=1000.0), r"weights was \[1.0, 1.0, 1.0\], is \[1.0, 1000.0, 1.0\]"),
+        (posed(start=0.4), "unknowns was {'a': 0.3}, is {'a': 0.4}"),
+        (posed(value=0.6), "data was"),
+        (posed(hard=True), r"constrained was \[\], is \['u'\]"),
+    ):
+        with pytest.raises(OtherTraining, match=named):
+            fit(other, pinn, out=tmp_path, resume=True)
+    assert "0x" not in (tmp_path / "training.json").read_text(encoding="utf-8")
+    rest = fit(
+        posed(), replace(pinn, device="cpu"), out=tmp_path, resume=True
+    )  # the lambda is another object
+    assert rest.steps == 6
+
+
+def test_shapes_of_a_large_union_are_told_apart(tmp_path):
+    def holes(radius):
+        domain = Rectangle((0, 0), (1, 1))
+        for k in range(5):
+            domain = domain - Disc((0.1 + 0.2 * k, 0.5), radius)
+        return posed(domain)
+
+    pinn = PINN(MLP(5, 1), (Phase(Adam(), 1),), FEW)
+    fit(holes(0.05), pinn, out=tmp_path)
+    with pytest.raises(OtherTraining, match="domain was"):
+        fit(holes(0.06), pinn, out=tmp_path, resume=True)
+
+
 def test_a_time_limit():
     fitted = fit(bump(), PINN(NET, (Phase(Adam(), 10_000_000),), FEW), seconds=0.2)
     assert fitted.outcome is Outcome.TIMEOUT
@@ -246,7 +320,9 @@ def test_solve_reports_the_residual_on_other_points():
 
 def test_solve_never_calls_converged_what_is_not():
     """Three points are fitted at once; elsewhere the residual is large."""
-    pinn = PINN(MLP(width=30, depth=2), (Phase(LBFGS(), 200, sampling=Fixed()),), Points(3, 2, 1, least=2))
+    pinn = PINN(
+        MLP(width=30, depth=2), (Phase(LBFGS(), 200, sampling=FixedPoints()),), Points(3, 2, 1, least=2)
+    )
     with pytest.raises(SolveError) as caught:
         solve(bump(), pinn, stop=Stop(rtol=1e-4, max_steps=200))
     assert caught.value.result.status in (Status.BREAKDOWN, Status.MAX_STEPS)
@@ -272,3 +348,37 @@ def test_pictures(tmp_path):
     assert path.stat().st_size > 10_000
     line = fit(bump(), PINN(NET, (Phase(Adam(), 4),), FEW), every=2, reference=Known())
     assert draw(line.solution, tmp_path / "line.png", Known(), line.history).stat().st_size > 10_000
+
+
+class Cloudy:
+    """Random points of the unit cube, (M, 3)."""
+
+    outputs = ("u",)
+
+    def __init__(self, count):
+        self.points = np.random.default_rng(0).random((count, 3))
+        self.values = np.zeros((count, 1))
+
+
+@pytest.mark.parametrize(("count", "far"), [(5000, False), (100, True)])
+def test_pictures_of_a_volume_show_errors_near_the_middle(count, far, tmp_path, monkeypatch):
+    shown, titles = [], []
+    monkeypatch.setattr(Axes, "scatter", watched(Axes.scatter, lambda x, y, **_: shown.append(len(x))))
+    monkeypatch.setattr(Axes, "set_title", watched(Axes.set_title, lambda text, **_: titles.append(text)))
+    problem = BoundaryProblem(Box((0, 0, 0), (1, 1, 1)), lambda u: u.laplacian, [Dirichlet(0.0)])
+    model = Model(problem, build(MLP(4, 1), problem, 0, torch.empty(0, dtype=torch.float64)))
+    known = Cloudy(count)
+    draw(Solution(model, model.start(), MLP(4, 1)), tmp_path / "p.png", known)
+    away = np.abs(known.points[:, 2] - 0.5)
+    assert shown == [20 if far else np.sum(away <= 0.02)]
+    assert sum("points up to" in t for t in titles) == far
+    if far:
+        assert f"at points up to {np.sort(away)[19]:.0%} of the box from there" in titles[-1]
+
+
+def watched(method, note):
+    def call(self, *args, **options):
+        note(*args, **options)
+        return method(self, *args, **options)
+
+    return call

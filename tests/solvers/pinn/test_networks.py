@@ -20,7 +20,7 @@ from solvus.solvers.pinn.networks import (
     Gaussians,
     ModifiedMLP,
     Network,
-    Periodic,
+    PeriodicEmbedding,
     PirateNet,
     Separable,
     WrongBox,
@@ -35,12 +35,13 @@ PLANS = {
     "fourth": Plan([(0, 0, 1, 1), (0, 0, 0, 0)]),
 }
 MODULE = nn.Sequential(nn.Linear(2, 6), nn.SiLU(), nn.Linear(6, 2))
-PERIODIC = Periodic({0: 3.0})
+PERIODIC = PeriodicEmbedding({0: 3.0})
 ARCHITECTURES: dict[str, Architecture] = {
     "mlp": MLP(width=7, depth=3),
     "one layer": MLP(width=9, depth=1, activation="gaussian", normalise=False),
     "separate": MLP(width=6, depth=2, activation="sin", separate=True),
     "slope": MLP(width=6, depth=2, activation="silu", slope="layer"),
+    "slope apart": MLP(width=6, depth=2, slope="layer", separate=True),
     "slopes": MLP(width=6, depth=2, activation="softplus", slope="neuron", separate=True),
     "factorised": MLP(width=6, depth=2, slope="factorised"),
     "fourier": MLP(width=6, depth=2, embedding=Fourier(5, scale=0.7)),
@@ -238,6 +239,21 @@ def test_separate_outputs_share_nothing() -> None:
         assert float(parameter.grad[1].abs().max()) == 0
 
 
+@pytest.mark.parametrize("slope", ["layer", "neuron", "factorised"])
+def test_separate_networks_have_slopes_of_their_own(slope: Any) -> None:
+    network = MLP(width=6, depth=2, slope=slope, separate=True).build(2, 2, BOX, torch.Generator())
+    network(points(5))[:, 0].square().sum().backward()
+    for layer in network.hidden:
+        assert layer.slope.shape[0] == 2
+        assert float(layer.slope.grad[0].abs().max()) > 0
+        assert float(layer.slope.grad[1].abs().max()) == 0
+    network.hidden[0].slope.data[1] *= 3
+    before = network(points(5))
+    network.hidden[0].slope.data[0] *= 3
+    assert torch.equal(network(points(5))[:, 1], before[:, 1])
+    assert not torch.equal(network(points(5))[:, 0], before[:, 0])
+
+
 def test_slopes_and_factors_start_as_the_plain_network() -> None:
     x = points(4)
     plain = MLP(width=6, depth=2).build(2, 1, BOX, torch.Generator().manual_seed(0))(x)
@@ -297,8 +313,16 @@ def test_custom_is_copied() -> None:
         assert not network(points(2), Plan([(0,)])).rows.requires_grad
     network.module[0].weight.data.zero_()
     assert float(MODULE[0].weight.detach().abs().max()) > 0
-    with pytest.raises(WrongShape, match=r"the module gave \(3, 2\) for 3 points and 1 outputs"):
-        Custom(MODULE).build(2, 1, BOX, torch.Generator())(points(3))
+    wrong = {
+        r"the module gave \(7, 2\) for 7 points and 1 outputs": MODULE,
+        r"gave \(7,\) for 7 points and 1 outputs: it must give \(7, 1\)": nn.Sequential(
+            nn.Linear(2, 1), nn.Flatten(0)
+        ),
+        "the module gave tuple for 7 points": nn.LSTM(2, 1),
+    }
+    for message, module in wrong.items():
+        with pytest.raises(WrongShape, match=message):
+            Custom(module).build(2, 1, BOX, torch.Generator())
     with pytest.raises(WrongSettings, match=r"Custom\(Sequential\) cannot be written as plain values"):
         Custom(MODULE).values()
 
@@ -337,13 +361,13 @@ def test_wrong_settings() -> None:
         (lambda: MLP(activation="tan"), "no activation 'tan': there are tanh, sin"),
         (lambda: MLP(slope="all"), "slope is None or one of layer, neuron, factorised"),  # type: ignore[arg-type]
         (lambda: Fourier(0), "features >= 1 and a positive scale"),
-        (lambda: Periodic({0: -1.0}), "positive periods by coordinate number"),
+        (lambda: PeriodicEmbedding({0: -1.0}), "positive periods by coordinate number"),
         (lambda: Gaussians(count=0), "sizes of at least 1 and a positive spread"),
         (lambda: Gaussians(widths="some"), '"isotropic" or "full"'),  # type: ignore[arg-type]
         (lambda: Separable(rank=0), "rank is at least 1"),
         (lambda: MLP().build(2, 0, BOX, torch.Generator()), "has inputs and outputs, got 2 and 0"),
         (
-            lambda: MLP(embedding=Periodic({2: 1.0})).build(2, 1, BOX, torch.Generator()),
+            lambda: MLP(embedding=PeriodicEmbedding({2: 1.0})).build(2, 1, BOX, torch.Generator()),
             "names coordinate 2, the network has coordinates 0 to 1",
         ),
         (
@@ -357,3 +381,34 @@ def test_wrong_settings() -> None:
     for make, message in cases:
         with pytest.raises(WrongSettings, match=message):
             make()
+
+
+def test_a_module_that_torch_does_not_follow_is_refused():
+    """Its derivatives would all be zero, and every residual with them."""
+
+    class Cut(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.layer(x.detach())
+
+    with pytest.raises(
+        NoDerivative, match="the module differs between points, but torch knows no derivative"
+    ):
+        Custom(Cut()).build(2, 1, BOX, torch.Generator())
+
+
+def test_a_module_that_is_constant_in_space_is_allowed():
+    class Level(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.level.expand(len(x), 1)
+
+    network = Custom(Level()).build(2, 1, BOX, torch.Generator(), torch.float64)
+    jet = network(torch.rand(3, 2, dtype=torch.float64), Plan([(0,)]))
+    assert (jet.of((0,)) == 0).all()

@@ -1,13 +1,24 @@
 """The loss of a problem: its groups, gradients, Jacobian and products with the Hessian agree."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from solvus.meshes.geometry import Rectangle
-from solvus.solvers.pinn import MLP, BoundaryProblem, Data, Dirichlet, Initial, Neumann, Periodic, Unknown
-from solvus.solvers.pinn.model import Model, grouping
-from solvus.solvers.pinn.objective import ResidualLoss, TermView
+from solvus.meshes.geometry import Interval, Rectangle
+from solvus.solvers.pinn import (
+    MLP,
+    BoundaryProblem,
+    Data,
+    Dirichlet,
+    Initial,
+    Neumann,
+    Periodic,
+    Unknown,
+)
+from solvus.solvers.pinn.model import Cloud, Model, grouping
+from solvus.solvers.pinn.objective import NotPointwise, ResidualLoss, TermView
 from solvus.solvers.pinn.solution import build
 
 LIKE = torch.empty(0, dtype=torch.float64)
@@ -90,6 +101,79 @@ def test_emphasis_of_points():
     torch.testing.assert_close(jacobian, torch.autograd.functional.jacobian(objective.residuals, theta))
 
 
+def test_emphasis_is_in_the_loss_alone():
+    """Mean squares say how well the problem is solved, and methods of weighting see no weights of points."""
+    objective, theta = loss("terms")
+    plain, rows = objective.mean_squares(theta), objective.rows(theta)
+    view = TermView(objective, theta, torch.Generator())
+    seen = view.losses(), view.gradients(), view.residuals(1), view.pull(1, rows[1].detach())
+    emphasis = torch.linspace(0.1, 2.0, 2 * len(rows[0]), dtype=torch.float64).view(2, -1)
+    objective.emphasise(0, emphasis)
+    assert torch.equal(objective.mean_squares(theta), plain)
+    for before, now in zip(
+        seen,
+        (view.losses(), view.gradients(), view.residuals(1), view.pull(1, rows[1].detach())),
+        strict=True,
+    ):
+        assert torch.equal(before, now)
+    emphasised = objective.mean_squares(theta, emphasised=True)
+    torch.testing.assert_close(emphasised[1], (emphasis[1] * rows[1]).square().mean())
+    assert torch.equal(emphasised[2:], plain[2:])
+    torch.testing.assert_close(objective.value(theta), (objective.own * emphasised).sum())
+    torch.testing.assert_close(objective.residuals(theta).square().sum(), objective.value(theta))
+
+
+def one_dimensional(equation, **options):
+    posed = BoundaryProblem(Interval(0.0, 1.0), equation, [Dirichlet(0.5)], **options)
+    model = Model(posed, build(MLP(width=5, depth=2), posed, 0, LIKE))
+    generator, theta = np.random.default_rng(0), model.start()
+    clouds = [model.cloud(t, t.block.where.draw(12, generator), theta) for t in posed.terms]
+    return ResidualLoss(model, clouds, grouping("kinds", posed.kinds)), theta
+
+
+def test_a_residual_that_looks_at_other_points_has_no_jacobian_point_by_point():
+    objective, theta = one_dimensional(lambda u: u.xx + u.value.mean() - 1)
+    with pytest.raises(
+        NotPointwise, match=r"the equation at one point changes by .* SSBroyden, LBFGS or Adam"
+    ):
+        objective.jacobian(theta)
+    with pytest.raises(NotPointwise, match="without a mean or sum over points"):
+        objective.jacobian(theta)
+    assert bool(torch.isfinite(objective.gradient(theta)[1]).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_dependence_on_other_points(dtype):
+    """The second residual is nothing else."""
+    objective, theta = one_dimensional(
+        lambda u: (u.xx - 1, torch.sin(9 * u) ** 2 + torch.cos(9 * u) ** 2 - 1)
+    )
+    objective.clouds = [
+        Cloud(*(None if p is None else p.to(dtype) for p in c.parts())) for c in objective.clouds
+    ]
+    objective.weights, objective.model.network = (
+        objective.weights.to(dtype),
+        objective.model.network.to(dtype),
+    )
+    residuals, jacobian = objective.jacobian(theta.to(dtype))
+    assert residuals.dtype == jacobian.dtype == dtype
+
+
+def test_points_are_tried_once(monkeypatch):
+    objective, theta = one_dimensional(lambda u: u.xx - 1)
+    tried = []
+    few = ResidualLoss._few
+    monkeypatch.setattr(ResidualLoss, "_few", lambda self, *a: tried.append(a[1]) or few(self, *a))
+    objective.jacobian(theta)
+    count = len(tried)
+    assert count == 2 * (1 + 4)
+    objective.jacobian(2 * theta)
+    assert len(tried) == count
+    objective.set_cloud(0, Cloud(torch.rand(12, 1, dtype=torch.float64)))
+    objective.jacobian(theta)
+    assert len(tried) == 2 * count
+
+
 def test_products_with_the_hessian():
     objective, theta = loss(n=3)
     hessian = torch.autograd.functional.hessian(objective.value, theta)
@@ -127,6 +211,24 @@ def test_groups_name_every_residual_once():
         grouping([[0], [1]], kinds)
     with pytest.raises(ValueError, match="'kinds', 'terms', or lists"):
         grouping("all", kinds)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler, of itself
+def test_a_compiled_loss_can_be_differentiated_as_methods_do(monkeypatch):
+    """What was compiled for one gradient gives no second one, and no products with the Hessian."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    objective, theta = one_dimensional(lambda u: u.x + u * u - 1)
+    compiled = ResidualLoss(objective.model, objective.clouds, objective.groups, compiled=True)
+    torch.testing.assert_close(compiled.gradient(theta), objective.gradient(theta))
+    torch.testing.assert_close(compiled.group_gradients(theta), objective.group_gradients(theta))
+    torch.testing.assert_close(compiled.gradient(theta), objective.gradient(theta))
+    v = torch.linspace(-1.0, 1.0, len(theta), dtype=torch.float64)
+    torch.testing.assert_close(compiled.hessian_product(theta, v), objective.hessian_product(theta, v))
+    torch.testing.assert_close(compiled.jacobian(theta), objective.jacobian(theta))
+    compiled.groups = objective.groups = [[1], [0]]
+    compiled.weigh(torch.tensor([2.0, 3.0], dtype=torch.float64))
+    objective.weigh(torch.tensor([2.0, 3.0], dtype=torch.float64))
+    torch.testing.assert_close(compiled.group_gradients(theta), objective.group_gradients(theta))
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from solvus.solvers.pinn.sampling import RAD, RAR, RARD, Fixed, Sampling, Uniform
+from solvus.solvers.pinn.sampling import RAD, RAR, RARD, FixedPoints, Sampling, Uniform, Until
 from solvus.solvers.pinn.sampling.adaptive import choose, density
 
-CASES: list[Sampling] = [Fixed(), Uniform(), RAD(pool=500), RARD(pool=500), RAR(pool=500)]
+CASES: list[Sampling] = [FixedPoints(), Uniform(), RAD(pool=500), RARD(pool=500), RAR(pool=500)]
 BINS = 20
 
 
@@ -118,7 +118,7 @@ def test_a_residual_that_is_not_finite_is_named(sampling: Sampling):
 
 def test_fixed_points_stay():
     present = torch.rand(5, 2)
-    assert Fixed().renew(present, uniform(0), peak, np.random.default_rng(0)) is present
+    assert FixedPoints().renew(present, uniform(0), peak, np.random.default_rng(0)) is present
 
 
 @pytest.mark.parametrize("sampling", [RARD(add=30, limit=100, pool=500), RAR(add=30, limit=100, pool=500)])
@@ -180,8 +180,8 @@ def test_choices_without_replacement_have_the_probabilities_of_successive_draws(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Uniform(every=0), r"every 1 step or more, got every=0; Fixed\(\) never does"),
-        (lambda: Fixed(every=5), r"never renewed, got every=5: use Uniform\(every=\.\.\.\)"),
+        (lambda: Uniform(every=0), r"every 1 step or more, got every=0; FixedPoints\(\) never does"),
+        (lambda: FixedPoints(every=5), r"never renewed, got every=5: use Uniform\(every=\.\.\.\)"),
         (lambda: RAD(k=-1), "k and c are finite and at least 0, got k=-1 and c=1"),
         (lambda: RAD(pool=0), "the pool has at least 1 point, got 0"),
         (lambda: RARD(add=0), "at least 1 point is added, and at most the pool of 100000, got add=0"),
@@ -192,3 +192,126 @@ def test_choices_without_replacement_have_the_probabilities_of_successive_draws(
 def test_wrong_settings_are_named(make: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# --- an early stretch of time -----------------------------------------------------------------------
+
+
+def timed(first: float, last: float) -> Callable[[int], Tensor]:
+    g = torch.Generator().manual_seed(0)
+    low, high = torch.tensor([0.0, first]), torch.tensor([1.0, last])
+    return lambda n: low + (high - low) * torch.rand(n, 2, generator=g, dtype=torch.float64)
+
+
+def stretches(until: Until, residual: Callable[[Tensor], Tensor], time: tuple[float, float], times: int = 40):
+    """Return where the stretch ends after every renewal, and the points of the last one."""
+    state, rng, draw, found = until.start(time, {}), np.random.default_rng(0), timed(*time), []
+    points = draw(100)
+    for _ in range(times):
+        points = until.renew(points, draw, residual, rng, state)
+        found.append(state["until"])
+    return found, points
+
+
+def late_is_small(x: Tensor) -> Tensor:
+    return torch.exp(-50 * x[:, 1])
+
+
+def small(x: Tensor) -> Tensor:
+    return 0 * x[:, 1]
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        Until(RAD(k=2, c=0, pool=1000), 0.5),
+        Until(RAD(k=2, c=0, pool=1000), 0.5, growth=1.5, tolerance=1e-30),
+        Until(Uniform(), 0.5, power=3.0),
+    ],
+)
+def test_a_stretch_stays_where_the_points_are_early(until: Until):
+    found, _ = stretches(until, late_is_small, (0.0, 1.0))
+    assert found == [0.5] * 40
+
+
+@pytest.mark.parametrize("inner", [Uniform(), RAD(k=8, c=0, pool=1000)])
+def test_a_stretch_grows_to_the_end_of_time(inner: Sampling):
+    until = Until(inner, 1.1, growth=1.5, tolerance=0.01)
+    found, points = stretches(until, lambda x: late_is_small(x - 1), (1.0, 3.0))
+    assert found[0] == 1.1  # nothing was trained before
+    lengths = [t - 1 for t in found]
+    assert lengths[:10] == pytest.approx([min(0.1 * 1.5**k, 2.0) for k in range(10)])
+    assert found[-1] == 3.0
+    assert float(points[:, 1].min()) >= 1
+    assert float(points[:, 1].max()) <= 3
+
+
+def test_a_stretch_does_not_grow_where_the_equation_does_not_hold():
+    assert stretches(Until(Uniform(), 0.2, growth=2.0), lambda x: small(x) + 1, (0.0, 1.0))[0][-1] == 0.2
+    new = lambda x: (x[:, 1] > 0.1).double()  # noqa: E731  only in the newest part
+    assert stretches(Until(Uniform(), 0.2, growth=2.0), new, (0.0, 1.0))[0][-1] == 0.2
+
+
+@pytest.mark.parametrize("inner", [Uniform(every=3), RAD(every=5, pool=500)])
+def test_points_of_a_stretch(inner: Sampling):
+    """Time begins where the problem's does; t = 1 + 0.8 s^2 has the median 1.2."""
+    until = Until(inner, 1.8, power=2.0)
+    points = stretches(until, lambda x: small(x) + 1, (1.0, 5.0), times=1)[1][:, 1]
+    assert until.every == inner.every
+    assert float(points.min()) >= 1
+    assert 1.7 < float(points.max()) <= 1.8
+    assert float(points.median()) == pytest.approx(1.2, abs=0.12)
+
+
+def test_a_stretch_goes_on_from_phase_to_phase():
+    before = Until(Uniform(), 0.3).start((0.0, 1.0), {})
+    assert Until(Uniform()).start((0.0, 1.0), before)["until"] == 0.3
+    assert Until(Uniform(), 0.7).start((0.0, 1.0), before)["until"] == 0.7
+    assert Until(Uniform()).start((0.0, 1.0), {})["until"] == 1.0
+    assert Uniform().start((0.0, 1.0), before) == {}
+
+
+def test_the_pool_grows_with_the_points():
+    asked: list[int] = []
+
+    def draw(n: int) -> Tensor:
+        asked.append(n)
+        return uniform(0)(n)
+
+    for n in (50, 2000, 8192):
+        RAD(pool=None).renew(torch.zeros(n, 1), draw, peak, np.random.default_rng(0))
+    assert asked == [10_000, 10_000, 40_960]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Until(FixedPoints()), r"drawn anew, got FixedPoints: use Until\(Uniform\(every=\.\.\.\)\)"),
+        (lambda: Until(RARD()), "drawn anew, got RARD"),
+        (
+            lambda: Until(Uniform(), growth=0.5),
+            "growth is at least 1, tolerance and power are positive, got 0.5",
+        ),
+        (
+            lambda: Until(Uniform()).check(9, None),
+            r"the problem has no time: give BoundaryProblem\(\.\.\., time=",
+        ),
+        (lambda: Until(Uniform()).start(None, {}), "the problem has no time"),
+        (
+            lambda: Until(Uniform(), 1.0).check(9, (1.0, 2.0)),
+            "ends in the problem's time, after 1 and at 2 at the latest, got time=1",
+        ),
+        (lambda: Until(Uniform(), 3.0).start((1.0, 2.0), {}), "at 2 at the latest, got time=3"),
+        (lambda: Until(RAD(pool=8), 1.5).check(9, (1.0, 2.0)), "RAD chooses 9 points from 8"),
+    ],
+)
+def test_wrong_stretches_are_named(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_stretch_needs_its_state_and_an_object():
+    with pytest.raises(TypeError, match="pass the state that `start` returned"):
+        Until(Uniform()).renew(torch.zeros(3, 2), timed(0, 1), small, np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"Until\(Uniform\(\)\), got 100\.0"):
+        Until(100.0, Uniform())  # pyright: ignore[reportArgumentType]

@@ -1,11 +1,13 @@
 """COMSOL's text files: stationary and in time, and every way in which one can be damaged."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvus.solvers.pinn.problems import NoReference, reference_file
+from solvus.solvers.pinn.problems import NoReference, base, reference_file
 from solvus.solvers.pinn.problems.files import BadFile, read_comsol
 
 
@@ -96,8 +98,14 @@ def test_no_header(tmp_path):
 
 def test_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("SOLVUS_REFERENCE", str(tmp_path))
-    with pytest.raises(NoReference, match="set SOLVUS_REFERENCE"):
+    with pytest.raises(NoReference, match=r"where SOLVUS_REFERENCE=.* says to look: put the file") as error:
         reference_file("nothing.dat")
+    assert f"not found in {tmp_path / 'pinnacle'}, " in str(error.value)
+    monkeypatch.delenv("SOLVUS_REFERENCE")
+    with pytest.raises(NoReference, match=r"SOLVUS_REFERENCE is not set, .*: set SOLVUS_REFERENCE") as error:
+        reference_file("nothing.dat")
+    for folder in Path(base.__file__).parents:  # all that were searched
+        assert f"{folder}," in str(error.value) or f"{folder}:" in str(error.value)
 
 
 @pytest.mark.parametrize(

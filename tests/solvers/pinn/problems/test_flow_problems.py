@@ -92,8 +92,26 @@ class TestLid:
         np.testing.assert_allclose(found, np.column_stack([2 * x * (1 - x), 0 * x]), atol=1e-12)
 
     def test_speeds_without_a_file_are_refused(self):
-        with pytest.raises(NoReference, match=r"lid_driven_a3\.dat was not found"):
+        with pytest.raises(
+            NoReference,
+            match=r"lid_driven_a3\.dat was not found .* or .* no file: reference\(a=3, own=True\)",
+        ):
             ns2d_c.reference(a=3.0)
+
+    def test_floors_are_those_that_were_measured(self, tmp_path, monkeypatch):
+        (tmp_path / "pinnacle").mkdir()
+        head = "% Dimension:          2\n% Nodes:              1\n% x    y    u    v    p\n"
+        for a in (4, 8):
+            (tmp_path / "pinnacle" / f"lid_driven_a{a}.dat").write_text(head + "0.5    0.5    1    2    3\n")
+        monkeypatch.setenv("SOLVUS_REFERENCE", str(tmp_path))
+        assert ns2d_c.reference(a=4.0).floor == 2.0e-4
+        assert math.isnan(ns2d_c.reference(a=8.0).floor)
+        monkeypatch.setattr(
+            ns2d_c, "fem", lambda n, a: ns2d_c.FemAnswer(lambda points: points, 1, 0.0, "none")
+        )
+        floors = [ns2d_c.reference(a=a, own=True).floor for a in (1.0, -4.0, 8.0, 16.0, 17.0)]
+        assert floors[:4] == [1e-4, 1e-4, 1e-4, 1.4e-4]
+        assert math.isnan(floors[4])
 
     @pytest.mark.slow
     def test_own_reference(self):

@@ -53,6 +53,12 @@ class TestPosed:
         wrong = residuals_of(hinv.make(sigma=0.0, smoothing=0.0), lambda p: heated(p) * 1.01)
         assert wrong["the equation (1)"] > 1e-3
 
+    @pytest.mark.parametrize("smoothing", [0.0, 1.0])
+    def test_the_equation_of_hinv_is_divided_by_ten(self, smoothing):
+        growing = lambda p: torch.stack([1e9 * p[:, 2], 0 * p[:, 2]], dim=1)  # noqa: E731
+        found = residuals_of(hinv.make(smoothing=smoothing), growing)
+        assert found["the equation (1)"] == pytest.approx(1e8, rel=1e-6)
+
     def test_patch_takes_the_values_on_the_boundary(self):
         side = torch.linspace(0, 1, 11, dtype=torch.float64)
         for x, y in ((side, 0 * side), (side, 0 * side + 1), (0 * side, side), (0 * side + 1, side)):
@@ -118,6 +124,13 @@ class TestClassical:
         answer = pinv.fem(8)
         assert relative(answer.at(known.points), known.values) < 1.0e-2
         assert "factorisations" in answer.method
+
+    @pytest.mark.parametrize("module", [pinv, hinv])
+    def test_it_says_that_its_smoothing_is_its_own(self, module):
+        answer = module.fem(3, smoothing=0.0)
+        assert "with smoothing of its own by cross-validation" in answer.method
+        points = np.random.default_rng(0).random((20, 2 if module is pinv else 3))
+        np.testing.assert_array_equal(answer.at(points), module.fem(3, smoothing=1.0).at(points))
 
     def test_cross_validation_beats_too_little_and_too_much(self):
         points, data = pinv.observations()

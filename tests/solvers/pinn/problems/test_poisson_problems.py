@@ -217,6 +217,30 @@ class TestManyDimensions:
         with pytest.raises(ValueError, match="lower n"):
             hnd.fem(8, d=10)
 
+    def test_a_grid_that_does_not_fit_is_refused(self):
+        with pytest.raises(
+            ValueError, match=r"n=10 .* 9 axes are 1e\+09 points .* may be 1e\+08: lower n, to 6 "
+        ):
+            pnd.fem(10, d=9)
+        with pytest.raises(ValueError, match=r"n=3 .* 15 axes .*: there are too many dimensions for a grid"):
+            pnd.fem(3, d=15)
+        assert pnd.fem(3, d=9).unknowns == 1
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_equations_are_divided_by_what_is_said(hard):
+    """Beside a large function the sources are nothing; PINNacle trains these equations undivided."""
+    large = 1e9
+    for module, term, rate in (
+        (poisson2d_cg, 64 * large, 64.0),
+        (helmholtz2d, large, 2 * (4 * math.pi) ** 2),
+    ):
+        posed = module.make(hard=hard)
+        if hard:  # the equation does not depend on the form
+            posed = replace(posed, constraint={})
+        found = residuals_of(posed, lambda p: torch.full_like(p[:, :1], large))["the equation"]
+        assert found == pytest.approx(term / rate, rel=1e-5)
+
 
 class TestHelmholtz:
     def test_exact_satisfies_the_equation(self):
