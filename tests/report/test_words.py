@@ -74,6 +74,18 @@ def test_where_nothing_was_solved_the_smallest_error_comes_first(record):
     assert not rank(group_records([record("a", "solvus", 1.0, error=0.1)])[0]).by_error  # it was solved
 
 
+def test_at_equal_errors_the_times_are_ranked(record):
+    trained = {"rtol": None, "residual": None, "converged": None, "ladder": False, "error": 1e-6}
+    records = [record("nested", "torch", 0.06, **trained), record("jets", "solvus", 0.03, **trained)]
+    found = rank(group_records(records)[0])
+    assert not found.by_error
+    assert [s.method for s in found.standings] == ["jets", "nested"]
+    assert found.condition.replace("\N{NON-BREAKING HYPHEN}", "-").endswith("all with an error of 1e-6")
+    assert verdict(found).startswith(
+        "Fastest: jets (solvus), 30 ms. The fastest peer, nested (torch), takes 2.0"
+    )
+
+
 def test_machines_and_devices_are_never_compared(record):
     groups = group_records([record("a", "solvus", 1.0), record("b", "scipy", 9.0, threads=1)])
     assert [g.title for g in groups] == [

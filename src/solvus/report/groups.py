@@ -114,7 +114,7 @@ def rank(group: Group) -> Ranking | None:
 
     With errors that compare across sizes: at the smallest error that every package reaches. Else at the
     largest size that a method of ours and a peer both solved, to its tightest tolerance. Where nothing was
-    solved to a tolerance, the errors themselves are ranked.
+    solved to a tolerance, the errors themselves are ranked, unless they are equal.
     """
     return _rank_by_error(group) if group.ladder else _rank_by_tolerance(group)
 
@@ -148,10 +148,13 @@ def _rank_by_tolerance(group: Group) -> Ranking | None:
     tightest = min((r.rtol for r in succeeded if r.size == size and r.rtol is not None), default=None)
     chosen = [r for r in succeeded if r.size == size and r.rtol == tightest]
     solved = tightest is not None and any(r.residual is not None for r in chosen)
-    known = not solved and all(r.error is not None for r in chosen)
+    errors = {r.error for r in chosen if not solved and all(q.error is not None for q in chosen)}
+    known = len(errors) > 1 or (len(errors) == 1 and len(chosen) == 1)
     standings = [Standing(r.package, r.method, r.total_s or 0.0, r.error if known else None) for r in chosen]
     standings.sort(key=lambda s: s.seconds if s.error is None else s.error)
     unknowns = next((f" ({r.unknowns:,} unknowns)" for r in chosen if r.unknowns), "")
     to = f", to a relative residual of {power(tightest or 0.0)}" if solved else ""
+    if errors and not known:
+        to = f", all with an error of {power(chosen[0].error or 0.0)}"
     tried = sum(r.size == size and r.rtol in (tightest, None) for r in group.records)
     return Ranking(f"size {size}{unknowns}{to}", tuple(standings), tried)
