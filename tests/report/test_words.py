@@ -82,7 +82,7 @@ def test_at_equal_errors_the_times_are_ranked(record):
     assert [s.method for s in found.standings] == ["jets", "nested"]
     assert found.condition.replace("\N{NON-BREAKING HYPHEN}", "-").endswith("all with an error of 1e-6")
     assert verdict(found).startswith(
-        "Fastest: jets (solvus), 30 ms. The fastest peer, nested (torch), takes 2.0"
+        "Fastest: jets (solvus), 30 ms. The fastest peer, nested (torch), takes 2"
     )
 
 
