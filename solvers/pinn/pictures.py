@@ -21,6 +21,7 @@ _TIMES = (0.0, 0.5, 1.0)  # shares of the time span that are shown, for two axes
 _NEAR = 0.02  # of the box: points that count as lying in a plane
 _LEAST = 20  # points whose error is shown where fewer are that near: the nearest, and the title says how far
 _FLOOR = 1e-16
+_WORDS = 40  # letters of a name in the legend
 _RANGE = 1e-6  # of the largest value: below, all has one colour
 
 
@@ -178,7 +179,8 @@ def _losses(axis: Any, history: Sequence[Mapping[str, Any]]) -> None:
     end = first.index(after) if after is not None else len(first)
     names = [n for n in first[first.index("loss") : end] if isinstance(history[-1].get(n), float)]
     _curve(axis, history, names, "loss and mean squares")
-    axis.legend(fontsize=6)
+    lines, said = axis.get_legend_handles_labels()
+    axis.legend(lines, [n if len(n) <= _WORDS else f"{n[: _WORDS - 3]}..." for n in said], fontsize=6)
 
 
 def _curve(axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> None:
