@@ -25,6 +25,7 @@ from solvus.solvers.pinn import (
     Run,
     fit,
 )
+from solvus.solvers.pinn.chains import TRAININGS
 from solvus.solvers.pinn.sampling import RAD, RARD, FixedPoints, Uniform, Until
 from solvus.solvers.pinn.weighting import Constant, ResidualAttention
 
@@ -276,6 +277,14 @@ TWO = Phase(Adam(), 1)
 def test_later_phases_are_checked_at_once(phase, message):
     with pytest.raises(ValueError, match=message):
         Run(bump(), pinn(TWO, phase))
+
+
+@pytest.mark.parametrize(("optimiser", "every"), [(Adam(), 1), (MultiAdam(), 1000), (SSBroyden(), 500)])
+def test_the_usual_sampling(optimiser, every):
+    """New points at every step keep MultiAdam on plateaus: it scales the noise of small gradients up."""
+    assert Phase(optimiser, 5).sampling.every == every
+    named = TRAININGS[type(optimiser).__name__.lower()]
+    assert named.sampling.every == every
 
 
 def test_the_usual_pool_is_large_enough():
