@@ -91,12 +91,23 @@ class TestLid:
         found = ns2d_c.fem(8, a=2.0).at(np.column_stack([x, np.ones_like(x)]))
         np.testing.assert_allclose(found, np.column_stack([2 * x * (1 - x), 0 * x]), atol=1e-12)
 
-    def test_speeds_without_a_file_are_refused(self):
-        with pytest.raises(
-            NoReference,
-            match=r"lid_driven_a3\.dat was not found .* or .* no file: reference\(a=3, own=True\)",
-        ):
+    @pytest.mark.parametrize("given", [True, False])
+    def test_speeds_without_a_file_are_refused(self, given, tmp_path, monkeypatch):
+        if given:
+            monkeypatch.setenv("SOLVUS_REFERENCE", str(tmp_path))
+        else:
+            monkeypatch.delenv("SOLVUS_REFERENCE", raising=False)
+        found = (
+            f"in {tmp_path / 'pinnacle'}, where SOLVUS_REFERENCE="
+            if given
+            else ": SOLVUS_REFERENCE is not set"
+        )
+        with pytest.raises(NoReference) as refusal:
             ns2d_c.reference(a=3.0)
+        said = str(refusal.value)
+        assert said.startswith("lid_driven_a3.dat was not found")
+        assert found in said
+        assert said.endswith("which needs no file: reference(a=3, own=True)")
 
     def test_floors_are_those_that_were_measured(self, tmp_path, monkeypatch):
         (tmp_path / "pinnacle").mkdir()
