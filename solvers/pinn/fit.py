@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from .run import Known, Run
 from .solution import Solution
 from .solver import PINN
 from .where import Given
+
+PAUSE = 30.0  # seconds between two checkpoints at least; the first one is written with the first report
 
 Watch = Callable[[Run, Mapping[str, Any]], object]
 
@@ -86,7 +89,8 @@ def fit(
         out: folder for `history.csv`, `checkpoint.pt` and the solution; None for no files.
         resume: go on from the checkpoint in `out`: the result is that of an uninterrupted training.
         seconds: time limit of this call.
-        every: steps between two rows of the history, and between two checkpoints at least.
+        every: steps between two rows of the history. Checkpoints are written with the first, and then with
+            rows that are 30 s apart, so that an interruption loses little.
         callbacks: called as callback(run, row) at every report; a true return value stops the training.
         reference: values to compare with, see `Reference`; the error at every report.
 
@@ -111,7 +115,7 @@ def fit(
     folder = None if out is None else Path(out)
     if folder is not None:
         _open(folder, run, resume=resume)
-    begin = written = time.monotonic()
+    begin, written = time.monotonic(), -math.inf
     outcome = Outcome.FINISHED
     if not run.history:
         run.report(reference)
@@ -120,7 +124,7 @@ def fit(
         if run.position.step % every == 0 or run.done:
             row = run.report(reference)
             asked = [bool(callback(run, row)) for callback in callbacks]
-            late = time.monotonic() - written > 30
+            late = time.monotonic() - written > PAUSE
             if folder is not None and late and not run.done:
                 _keep(folder, run)
                 written = time.monotonic()

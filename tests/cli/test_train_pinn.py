@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from solvus.commands.train import train
+from solvus.solvers.optim import MultiAdam
 from solvus.solvers.pinn import Solution
 from solvus.solvers.pinn.problems import PROBLEMS, problem_named
 
@@ -45,6 +46,25 @@ def test_a_training(tmp_path):
     assert u.error(known.points, known.values) == pytest.approx(metrics["error"])
     line = next(row for row in said.splitlines() if "Solution.load" in row)
     assert "hard=False" in line
+
+
+@pytest.mark.parametrize(("at", "then"), [(2, "begins anew, no checkpoint was written yet"), (5, "goes on")])
+def test_interrupted_it_says_what_comes_next(at, then, tmp_path, monkeypatch):
+    step, calls = MultiAdam.step, []
+
+    def interrupted(self, *more):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return step(self, *more)
+
+    words = ("helmholtz2d --optimiser multiadam --steps 60", SMALL, "--out", tmp_path / "run")
+    monkeypatch.setattr(MultiAdam, "step", interrupted)
+    shown = run(*words)
+    assert shown.exit_code == 130
+    assert f"stopped: the same command {then}" in shown.output
+    monkeypatch.setattr(MultiAdam, "step", step)
+    assert "FINISHED after 60 steps" in good(*words)
 
 
 def test_the_same_command_goes_on(tmp_path):

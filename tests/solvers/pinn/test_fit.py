@@ -154,6 +154,20 @@ def test_a_training_goes_on_as_if_uninterrupted(cut, tmp_path):
     assert [row["step"] for row in rest.history] == list(range(46))
 
 
+def test_an_interruption_after_the_first_report_loses_nothing_but_the_steps_since(tmp_path):
+    pinn = PINN(NET, CHAIN, FEW)
+
+    def interrupt(run, row):
+        if run.position.step == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(heat(), pinn, out=tmp_path, every=8, callbacks=[interrupt])
+    kept = fit(heat(), pinn, out=tmp_path, resume=True, every=8, seconds=0.0)
+    assert kept.steps == 9  # of step 8, and one more
+    assert same(fit(heat(), pinn, out=tmp_path, resume=True), fit(heat(), pinn))
+
+
 def test_a_run_that_forgets_its_generator_would_be_noticed():
     """The test above can fail: a state without the generator draws other points."""
     pinn = PINN(NET, CHAIN, FEW)
