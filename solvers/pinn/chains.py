@@ -76,7 +76,7 @@ class Named:
         )
 
 
-_LARGE = Settings(width=100, depth=5, domain=2048, boundary=512, initial=512, steps=5000)
+_LARGE = Settings(width=100, depth=5, domain=512, boundary=128, initial=128, steps=10_000)
 _SMALL = Settings(width=32, depth=4, domain=2048, boundary=512, initial=512, steps=3000)
 _FEW = Settings(width=32, depth=3, domain=768, boundary=256, initial=256, steps=300)
 _EACH = Uniform(every=1)
