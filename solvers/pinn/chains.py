@@ -95,7 +95,7 @@ TRAININGS: Mapping[str, Named] = {
     "ntk": Named(
         "Adam, weights by the neural tangent kernel", _LARGE, lambda s: Adam(s.learning_rate), _EACH, NTK()
     ),
-    "soap": Named("SOAP", _LARGE, lambda s: SOAP(s.learning_rate), _EACH),
+    "soap": Named("SOAP", _LARGE, lambda s: SOAP(s.learning_rate, weight_decay=0.0, frequency=2), _EACH),
     "lbfgs": Named("Adam, then L-BFGS", _SMALL, lambda s: LBFGS(), Uniform(every=1000), None, True),
     "ssbroyden": Named(
         "Adam, then SSBroyden", _SMALL, lambda s: SSBroyden(), RAD(every=500, pool=None), None, True

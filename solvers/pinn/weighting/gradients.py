@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from ...optim.base import State
 from .base import View, Weighting, blend, check_every, check_keep, finite, of_kind
+
+_LEAST = (
+    1e-5  # of the mean norm, what a norm counts at least: or the weight of a condition that is met runs away
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class LRA(_Blended):
     w_i = keep w_i + (1 - keep) max|grad L_r| / mean|grad w_i L_i|   for conditions; w = 1 for equations
 
     L_r is the sum of the equations' losses; maximum and mean are over the parameters. A condition without
-    gradient keeps its weight. Weights of 10 to 1000 are usual; they settle at the root of max / mean of the
-    plain losses.
+    gradient keeps its weight. Weights of 10 to 1000 are usual; they settle at the root of
+    max|grad L_r| / mean|grad L_i|.
 
     Args:
         every: steps between two updates.
@@ -80,24 +85,25 @@ class GradNorm(_Blended):
 
     w_i = keep w_i + (1 - keep) mean_j |grad L_j| / |grad L_i|
 
-    A group without gradient keeps its weight.
+    A group without gradient keeps its weight. No norm counts as less than 1e-5 of their mean.
 
     Args:
-        every: steps between two updates.
+        every: steps between two updates; 1000 for trainings of 100,000 and more.
         keep: share of the old weights.
 
     Source: Wang, Sankaran, Wang, Perdikaris (2023), "An expert's guide to training physics-informed neural
-    networks", with the mean where it has the sum.
+    networks", with the mean where it has the sum; the bound is that of its code.
 
     >>> GradNorm(keep=0.0).every
-    1000
+    100
     """
 
-    every: int = 1000
+    every: int = 100
 
     def update(self, state: State, view: View) -> Tensor:
         norms = finite(view.gradients(), "the gradient").norm(dim=1)
-        state["weights"] = blend(state["weights"], norms.mean() / norms, self.keep)
+        counted = torch.where(norms > 0, norms.clamp(min=_LEAST * float(norms.mean())), norms)
+        state["weights"] = blend(state["weights"], norms.mean() / counted, self.keep)
         return state["weights"]
 
 

@@ -20,8 +20,8 @@ class NTK(Weighting):
     w_k = sum_j t_j / t_k,  t_k = tr(K_k) / N_k,  K_k = J_k J_k^T   (N_k, N_k), the tangent kernel of group k
 
     J_k is the Jacobian of the group's residuals. The trace is the mean of |J_k^T s|^2 over random signs s:
-    exact in the mean, one backward pass for each, and a relative spread of at most sqrt(2 / probes). A group
-    without gradient keeps its weight. With many updates, `keep` averages the spread out.
+    exact in the mean, one backward pass for each, and a relative spread of at most sqrt(2 / probes), which
+    `keep` averages out. A group without gradient keeps its weight.
 
     Args:
         every: steps between two updates.
@@ -35,9 +35,9 @@ class NTK(Weighting):
     tensor([1., 1.])
     """
 
-    every: int = 1000
+    every: int = 100
     probes: int = 8
-    keep: float = 0.0
+    keep: float = 0.9
 
     def __post_init__(self) -> None:
         check_every(self.every)

@@ -193,10 +193,15 @@ def test_grad_norm_makes_weighted_gradients_equally_long():
     torch.testing.assert_close(updated(GradNorm(), Linear()), 0.9 + 0.1 * found)
 
 
+def test_grad_norm_bounds_the_weight_of_a_group_that_is_all_but_met():
+    found = updated(GradNorm(keep=0.0), Linear(scales=(1.0, 1.0, 1e-30)))
+    assert float(found[2]) == pytest.approx(1e5)
+
+
 def test_ntk_finds_the_traces_of_the_kernels():
     view = Linear()
     traces = torch.stack([(J @ J.T).trace() / len(J) for J in view.J])
-    found = updated(NTK(probes=4000), view)
+    found = updated(NTK(probes=4000, keep=0.0), view)
     torch.testing.assert_close(found, traces.sum() / traces, rtol=0.05, atol=0.0)
     coded = updated(NTKPinnacle(), Linear())
     assert ((coded - traces.sum() / traces).abs() / coded).max() > 0.2
