@@ -110,9 +110,11 @@ class Solver(ABC):
 
     Attributes:
         default_steps: limit on the steps where `Stop` gives none; infinite for methods that end themselves.
+        stagnation: what it means that the method's own residual falls and the recomputed one does not.
     """
 
     default_steps: ClassVar[float] = 1000
+    stagnation: ClassVar[str] = "the attainable accuracy in {dtype}"
 
     def check(self, problem: Any) -> None:  # noqa: B027
         """Reject a problem that the method cannot treat, naming the alternative."""

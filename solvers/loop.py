@@ -79,7 +79,7 @@ def run(problem: Any, solver: Solver, x0: Tensor | None, stop: Stop, callback: C
     elif status is Status.BREAKDOWN and not reason:
         reason = (
             f"the recomputed residual stagnates at {float(relative[~converged].max()):.1e}, "
-            f"the attainable accuracy in {residual.dtype}"
+            + solver.stagnation.format(dtype=residual.dtype)
         )
     return Result(
         value=x,

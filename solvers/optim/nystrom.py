@@ -33,6 +33,7 @@ class NystromNewtonCG(Optimiser):
         cg_steps, cg_tolerance: of the conjugate gradients; the residual is measured relative to |g|. The
             source runs to 1e-16, that is, always to `cg_steps`.
         armijo, backtrack: of the line search, at most 50 trials.
+        seed: of the sketches.
 
     `Step.evaluations` counts products with H too. Where H + mu I is not positive along the first direction
     of the conjugate gradients, they start anew from zero; where it is not along the gradient either, or the

@@ -70,9 +70,11 @@ class Dirichlet(Condition):
     """u = value on a part of the boundary.
 
     Args:
-        value: a number, or a function of coordinates by name: `lambda x, y: torch.sin(x) * y`.
+        value: a number, or a function of coordinates by name, of unknown coefficients, and of `points`:
+            `lambda x, y: torch.sin(x) * y`.
         of: the output, or several that take the same value.
-        on: the part, as in `Geometry.sample_boundary`; None is the whole boundary.
+        on: the part: a name ("xmin", "circle", "side0", a tag of a mesh), a shape, a predicate of points
+            (N, dim) in NumPy, (N,) booleans, or a tuple of these; None is the whole boundary.
         weight: of the mean square in the loss.
     """
 
@@ -138,6 +140,8 @@ class Neumann(Condition):
 class BoundaryResidual(Condition):
     """Any residual on a part of the boundary: a function of outputs, coordinates and normals nx, ny by name.
 
+    `on` and `weight` are as in `Dirichlet`.
+
     >>> import torch
     >>> slip = BoundaryResidual(lambda u, v, nx, ny: u * nx + v * ny, on="ymin")
     """
@@ -164,6 +168,7 @@ class Periodic(Condition):
         axis: name of a coordinate of space.
         of: outputs.
         order: 1 for values, 2 for values and first derivatives.
+        weight: of every mean square in the loss.
     """
 
     axis: str
@@ -204,6 +209,7 @@ class Initial(Condition):
         value: a number, or a function of coordinates of space by name.
         of: outputs.
         order: 0 for u, 1 for u_t.
+        weight: of the mean square in the loss.
     """
 
     value: Value = 0.0
@@ -237,6 +243,7 @@ class Data(Condition):
         points: (M, D), time last.
         values: (M,), or (M, W) with an output per column.
         of: the outputs, W of them.
+        weight: of the mean square in the loss.
     """
 
     points: ArrayLike
@@ -269,7 +276,14 @@ class Data(Condition):
 @final
 @dataclass(frozen=True, eq=False)
 class Fixed(Condition):
-    """u = value at one point, such as the pressure that is otherwise known up to a constant."""
+    """u = value at one point, such as the pressure that is otherwise known up to a constant.
+
+    Args:
+        point: all its coordinates, time last.
+        value: a number.
+        of: the output.
+        weight: of the squared difference in the loss.
+    """
 
     point: tuple[float, ...]
     value: float = 0.0

@@ -26,6 +26,7 @@ from .solver import PINN
 from .where import Given
 
 PAUSE = 30.0  # seconds between two checkpoints at least; the first one is written with the first report
+_SAME = 0.01  # relative difference of mean squares on two devices, in float32
 
 Watch = Callable[[Run, Mapping[str, Any]], object]
 
@@ -86,18 +87,24 @@ def fit(
     Args:
         problem: what to solve.
         pinn: how; default `PINN()`.
-        out: folder for `history.csv`, `checkpoint.pt` and the solution; None for no files.
-        resume: go on from the checkpoint in `out`: the result is that of an uninterrupted training.
+        out: folder for `training.json`, `history.csv`, `checkpoint.pt` and, at the end, the solution; None
+            for no files.
+        resume: go on from the checkpoint in `out`: on the same device the result is that of an uninterrupted
+            training, to the last bit.
         seconds: time limit of this call.
-        every: steps between two rows of the history. Checkpoints are written with the first, and then with
-            rows that are 30 s apart, so that an interruption loses little.
-        callbacks: called as callback(run, row) at every report; a true return value stops the training.
-        reference: values to compare with, see `Reference`; the error at every report.
+        every: steps between two rows of the history. The first checkpoint is written after so many steps,
+            the others with rows that are 30 s apart, so that an interruption loses little.
+        callbacks: called as callback(run, row) at every report after a step; a true return value stops the
+            training. `run.solution()` is the function found so far, `run.position.step` the step.
+        reference: values to compare with, a `solvus.solvers.pinn.problems.Reference`, or anything with
+            `points` (M, D), `values` (M, C) and `outputs`; the error at every report.
 
     Raises:
         NotFinite: the loss became NaN or infinite.
         FolderInUse: `out` holds a training, and resume is False.
-        OtherTraining: `out` holds another training.
+        OtherTraining: `out` holds a training with other settings (more steps among them), or with another
+            domain, weights, unknowns or data, or whose residuals are not those of this problem.
+        BrokenCheckpoint: the checkpoint in `out` cannot be read.
 
     >>> from solvus.meshes.geometry import Interval
     >>> from solvus.solvers.optim import SSBroyden
@@ -201,12 +208,36 @@ def _open(folder: Path, run: Run, *, resume: bool) -> None:
     if faults:
         raise OtherTraining(f"{path} belongs to another training: {'; '.join(faults)}. Use another folder")
     run.load(values["state"])
+    _refuse_other_residuals(path, run, values.get("squares"))
+
+
+def _squares(run: Run) -> list[float]:
+    """Return the mean squares of all residuals, at the points of the training."""
+    with torch.no_grad():
+        return run.loss.mean_squares(run.theta).tolist()
+
+
+def _refuse_other_residuals(path: Path, run: Run, saved: list[float] | None) -> None:
+    """Raise OtherTraining where a residual is not what it was: its function, which is code, has changed."""
+    rounding = (1e4 * torch.finfo(run.theta.dtype).eps) ** 2
+    rows = zip(run.problem.labels, saved or [], _squares(run), strict=bool(saved))
+    faults = [
+        f"the mean square of {label} was {was:.3e}, is {now:.3e}"
+        for label, was, now in rows
+        if abs(now - was) > _SAME * max(was, now) + rounding
+    ]
+    if faults:
+        raise OtherTraining(
+            f"{path} belongs to another training, whose functions were others: at the same parameters and "
+            f"points {'; '.join(faults)}. Use another folder"
+        )
 
 
 def _keep(folder: Path, run: Run) -> None:
     """Write checkpoint and history, whole or not at all."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "identity": _identity(run), "state": run.values()}, buffer)
+    kept = {"identity": _identity(run), "state": run.values(), "squares": _squares(run)}
+    torch.save({"format": FORMAT, **kept}, buffer)
     write_whole(folder / "checkpoint.pt", buffer.getvalue())
     text = io.StringIO()
     names = dict.fromkeys(name for row in run.history for name in row)

@@ -22,6 +22,7 @@ from .objective import ResidualLoss, TermView
 from .problem import BoundaryProblem, Term
 from .solution import Solution, build
 from .solver import PINN, STAY, Phase
+from .start import start_from_initial_values
 from .weighting import PointWeighting
 from .where import Drawn, Floats
 
@@ -85,12 +86,14 @@ class Run:
 
     Raises:
         ValueError: a phase, also a later one, does not fit the problem; the message says which.
+        NotFinite: the network would start as initial values that are not finite.
     """
 
     def __init__(self, problem: BoundaryProblem, pinn: PINN) -> None:
         self.problem, self.pinn, self.device = problem, pinn, torch.device(pinn.device or "cpu")
         like = torch.empty(0, dtype=pinn.dtype, device=self.device)
         self.model = Model(problem, build(pinn.network, problem, pinn.seed, like))
+        start_from_initial_values(self.model, pinn.seed)
         self.theta = self.model.start()
         self.generator = np.random.default_rng([1, pinn.seed])
         self.signs = torch.Generator().manual_seed(pinn.seed)
@@ -151,8 +154,7 @@ class Run:
             self.theta, self.position = before
             raise NotFinite(
                 f"step {self.position.step + 1}, {type(optimiser).__name__}: {error}. Mean squares were "
-                f"{self._said()}. Lower the learning rate, look at the scaling of the equations, or use "
-                "float64"
+                f"{self._said()}. {self._remedy(optimiser)}"
             ) from None
         position.seconds += time.perf_counter() - begin
 
@@ -371,6 +373,12 @@ class Run:
         for term, count in zip(self.problem.terms, self.counts, strict=True):
             if term.block.kind == "equation":
                 phase.sampling.check(count, self.problem.time)
+
+    def _remedy(self, optimiser: Optimiser) -> str:
+        rate = "Lower the learning rate, look" if isinstance(optimiser, FirstOrder) else "Look"
+        double = self.theta.dtype == torch.float64
+        last = "begin with more steps of Adam" if double else "use float64"
+        return f"{rate} at the scaling of the equations, or {last}"
 
     def _said(self) -> str:
         with torch.no_grad():

@@ -25,6 +25,10 @@ from .problem import BoundaryProblem
 from .where import Drawn
 
 _AT_ONCE = 1 << 14  # points
+_CHECKED = 16  # points whose values are saved
+_SAME = (
+    1e-3  # relative difference of values on two devices, in float32 and with lowered precision of products
+)
 
 
 @final
@@ -150,6 +154,7 @@ class Solution:
             "lower": list(problem.lower),
             "upper": list(problem.upper),
             "unknowns": self.unknowns,
+            "check": self._check_values(),
             "meta": self.meta,
         }
         write_whole(folder / "solution.safetensors", safetensors.torch.save(tensors))
@@ -166,8 +171,9 @@ class Solution:
             network: its network; needed for `Custom` alone, which is code, too.
 
         Raises:
-            BadProblem: the solution belongs to another problem (other outputs, coordinates, domain or
-                unknowns) or to another network.
+            BadProblem: the solution belongs to another problem (other outputs, coordinates, box or unknowns),
+                to another network, or the function is another one than was saved: another form of `Hard`,
+                say. Equations and conditions are not compared.
             WrongSettings: the network is code, and was not given.
             FileNotFoundError: there is none in the folder.
         """
@@ -197,7 +203,28 @@ class Solution:
                 f"network has {model.size}, {_parameters(model)}: load it with its own network"
             )
         _fill(model.fixed(), {k.removeprefix("buffer."): v for k, v in tensors.items()}, folder)
-        return cls(model, theta, architecture, record["meta"])
+        found = cls(model, theta, architecture, record["meta"])
+        found._refuse_another(record.get("check"), folder)
+        return found
+
+    def _check_values(self) -> dict[str, Any]:
+        """Return some points, and the values there: what tells one function from another."""
+        inside = self.model.problem.terms[0].block.where
+        points = inside.draw(_CHECKED, np.random.default_rng(0)).points
+        return {"points": points.tolist(), "values": self(points).tolist()}
+
+    def _refuse_another(self, check: dict[str, Any] | None, folder: Path) -> None:
+        """Raise BadProblem unless the values are those that were saved, if they were."""
+        if check is None:
+            return
+        wanted = np.array(check["values"])
+        gap = np.abs(self(check["points"]).double().cpu().numpy() - wanted).max()
+        if gap > _SAME * np.abs(wanted).max():
+            raise BadProblem(
+                f"the functions in {folder} are others with this problem: they differ by {gap:.1e} from the "
+                f"values that were saved, at {len(wanted)} points. Their forms, the `constraint` of the "
+                "problem (`hard` of a named one), or the module of `Custom` are those of another training"
+            )
 
     def _points(self, points: ArrayLike | Tensor) -> Tensor:
         found = points if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points))

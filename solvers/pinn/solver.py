@@ -72,7 +72,8 @@ class Phase:
     Args:
         optimiser: the method.
         steps: how many.
-        weighting: how the residuals are weighted against each other; None leaves the weights of the problem.
+        weighting: factors on the residuals, on top of the `weight` of their conditions, which the methods do
+            not see: leave that at 1. None for no factors.
         point_weighting: how points are weighted; None for equally. Weights are updated after every step of a
             method of first order. Other methods compare steps, and would compare different objectives: they
             get 50 updates at once, after every 50 steps, and then forget losses and gradients (L-BFGS all).
@@ -147,20 +148,22 @@ class PINN(Solver):
     In `solve`, the unknown is the vector of parameters. The residual is the root of the sum, over all
     residuals, of the weight of their condition times their mean square, at fresh points that are not those
     of the training (for `Data` and `Fixed`, at all of theirs: there are no others), relative to that of the
-    function zero. One step of the result is one step of an optimiser; all phases are trained unless
-    `Stop.max_steps` says fewer, and every solve trains anew. A loss that is no longer finite ends it with
-    NONFINITE, the value is from before. `result.stats["solution"]` is the function found. Use `fit` where
-    files, progress and a history are wanted.
+    function zero. One step of the result is one step of an optimiser; all phases are trained unless the
+    tolerance is met before, a limit of `Stop` is reached, or the points of the training are fitted and fresh
+    ones are not. Every solve trains anew. A loss that is no longer finite ends it with NONFINITE, the value
+    is from before. `result.stats["solution"]` is the function found. Use `fit` where files, progress and a
+    history are wanted.
 
     Args:
-        network: its architecture.
-        chain: phases, one after the other.
+        network: its architecture; `MLP()`, 4 layers of 64.
+        chain: phases, one after the other; 1,000 steps of Adam, 3,000 of SSBroyden, whose matrix has P^2
+            numbers (1.3 GB for the usual network in two dimensions).
         points: how many.
         dtype: float64 for quasi-Newton methods.
         seed: of weights and points.
         compile: compile the loss with torch.compile. Not worth it on a CPU, where the derivatives go through
             fused kernels already: measured, a compiled step takes as long, after a minute of compiling.
-        device: None for the CPU.
+        device: of torch, "cuda"; None for the CPU.
 
     Source: Raissi, Perdikaris, Karniadakis (2019); default chain after Kiyani et al. (2025).
 
@@ -224,6 +227,7 @@ class _Remembering(Solver):
     """One training: `iterate` begins it, and goes on with it when it is called again."""
 
     default_steps = math.inf
+    stagnation = "while that at the points of the training meets the tolerance: the network fits its points"
 
     def __init__(self) -> None:
         self.run: Run | None = None
@@ -256,7 +260,8 @@ _ADVICE = {
     Status.MAX_STEPS: "max_steps reached: allow more (None for the whole chain), give the phases more, "
     "or loosen rtol",
     Status.TIMEOUT: "the time limit was reached: allow more seconds, fewer points or a smaller network",
-    Status.BREAKDOWN: f"the training is over, see the reason and stats['stops']: {_LONGER}",
+    Status.BREAKDOWN: f"the training is over, see the reason and stats['stops']: {_LONGER}; where the "
+    "network fits its points, draw new ones more often",
     Status.NONFINITE: "NaN or infinity appeared: lower the learning rate, look at the scaling of the "
     "equations, or use float64",
 }
@@ -289,7 +294,7 @@ class Posed:
         return Run(self.problem, self.pinn)
 
     def guess(self) -> Tensor:
-        """Return the parameters as drawn, (P,)."""
+        """Return the parameters at the start, (P,)."""
         return self._first.clone()
 
     def residual_norm(self, x: Tensor) -> Tensor:

@@ -192,7 +192,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     ) as error:
         reason = str(error).split("\n", 1)[0] or type(error).__name__
         raise BrokenCheckpoint(
-            f"{path} cannot be read ({reason}): delete it to go on from the one before, or from the start"
+            f"{path} cannot be read ({reason}): delete it to go on from the one before, if there is one, or "
+            "from the start"
         ) from None
     if version > FORMAT:
         raise BrokenCheckpoint(

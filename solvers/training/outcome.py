@@ -11,9 +11,9 @@ from typing import Any, final
 class Outcome(Enum):
     """How a training ended; `advice` says what to do about it."""
 
-    FINISHED = "all epochs were done"
+    FINISHED = "all steps were done"
     PATIENCE = "validation did not improve any more: more data or a larger model may help"
-    TIMEOUT = "the time limit was reached: call again with resume=True to go on"
+    TIMEOUT = "the time limit was reached: where files are kept, call again with resume=True to go on"
     STOPPED = "a callback asked to stop"
 
     @property

@@ -48,7 +48,7 @@ def test_a_training(tmp_path):
     assert "hard=False" in line
 
 
-@pytest.mark.parametrize(("at", "then"), [(2, "begins anew, no checkpoint was written yet"), (5, "goes on")])
+@pytest.mark.parametrize(("at", "then"), [(2, "begins anew, as there is no checkpoint yet"), (5, "goes on")])
 def test_interrupted_it_says_what_comes_next(at, then, tmp_path, monkeypatch):
     step, calls = MultiAdam.step, []
 
@@ -104,7 +104,7 @@ def test_every_problem_has_a_folder_of_its_own(tmp_path, monkeypatch):
         ("hnd --optimiser sgd", "--optimiser is one of recipe, adam"),
         ("hnd --steps 5", "the recipe of hnd has steps and rates of its own: leave out --steps"),
         ("hnd --set width=3", "hnd has no setting width: with this optimiser it has d"),
-        ("hnd --optimiser adam --set d=five", "d is a number such as 5, got 'five'"),
+        ("hnd --optimiser adam --set d=five", "d is a whole number such as 5, got 'five'"),
         ("helmholtz2d --set hard=no", "hard is True or False, got 'no'"),
         ("hnd --optimiser adam --set width=-3", "width is positive, got -3"),
         ("hnd --epochs 3", "pinn takes no --epochs: it takes --out, --set, --steps, --learning-rate"),

@@ -117,7 +117,9 @@ class Plan:
         row = self._places.get(tuple(sorted(key)))
         if row is None:
             raise NoDerivative(
-                f"derivative {tuple(key)} is not carried, there are {self.rows}: put it in the plan"
+                f"derivative {tuple(key)} is not carried, there are {self.rows}: put it in the plan. What an "
+                "equation uses is found by one trial call: ask for the same derivatives in every call, not "
+                "in one branch of an if"
             )
         return row
 

@@ -15,13 +15,16 @@ Slope = Literal["layer", "neuron", "factorised"]
 
 SLOPES: tuple[Slope, ...] = ("layer", "neuron", "factorised")
 
+TIMES = 10  # n of the slopes n a: equal steps of all parameters, as Adam takes, change slopes n times as much
+
 
 @final
 class Dense(nn.Module):
     """x -> W x + b, Glorot normal, zero bias; or M such layers side by side.
 
-    A slope a of the activation, s(a (W x + b)), is part of the weight and bias that are used: a W and a b.
-    Factorised weights are W = diag(exp r) V with r drawn from N(1, 0.1) and V such that W starts as without.
+    A slope n a of the activation, s(n a (W x + b)), is part of the weight and bias that are used, n a W and
+    n a b; n = 10, and a = 1 / n at the start. Factorised weights are W = diag(exp r) V with r drawn from
+    N(1, 0.1) and V such that W starts as without.
 
     Args:
         shape: outputs and inputs of the layer, or M, outputs and inputs.
@@ -45,9 +48,9 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(like.new_zeros(tuple(rows)))
         if slope == "layer":
             side_by_side = tuple(rows[:-1])
-            self.slope = nn.Parameter(like.new_ones((*side_by_side, 1) if side_by_side else ()))
+            self.slope = nn.Parameter(like.new_full((*side_by_side, 1) if side_by_side else (), 1 / TIMES))
         elif slope == "neuron":
-            self.slope = nn.Parameter(like.new_ones(tuple(rows)))
+            self.slope = nn.Parameter(like.new_full(tuple(rows), 1 / TIMES))
         elif slope == "factorised":
             self.slope = nn.Parameter(1 + 0.1 * normal(tuple(rows), like, generator))
             self.weight.data /= self.slope.data.exp().unsqueeze(-1)
@@ -58,4 +61,16 @@ class Dense(nn.Module):
             return self.weight, self.bias
         if self.kind == "factorised":
             return self.slope.exp().unsqueeze(-1) * self.weight, self.bias
-        return self.slope.unsqueeze(-1) * self.weight, self.slope * self.bias
+        slope = TIMES * self.slope
+        return slope.unsqueeze(-1) * self.weight, slope * self.bias
+
+    @torch.no_grad()
+    def use(self, weight: Tensor, bias: Tensor) -> None:
+        """Make these the weight and the bias that are applied; slopes and factors stay."""
+        if self.kind == "factorised":
+            weight = weight / self.slope.exp().unsqueeze(-1)
+        elif self.kind is not None:
+            slope = TIMES * self.slope
+            weight, bias = weight / slope.unsqueeze(-1), bias / slope
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)

@@ -15,20 +15,28 @@ from .base import Architecture, Box, Network, WrongSettings, normal
 from .dense import Dense
 from .embeddings import Encoder
 
+Widths = Literal["diagonal", "isotropic", "full"]
+"""What the width of a Gaussian is: a sigma per coordinate, one sigma, or a matrix."""
+
+WIDTHS: tuple[Widths, ...] = ("diagonal", "isotropic", "full")
+
 
 @final
 @dataclass(frozen=True)
 class Gaussians(Architecture):
     """Features phi_k(x) = sum_g w_kg exp(-|A_kg (x - m_kg)|^2 / 2), then a perceptron with one hidden layer.
 
-    Weights w, centres m and widths (A = 1 / sigma, or a full matrix) are trained. Time and memory per point
-    grow with features times count.
+    Weights w, centres m and widths are trained: A = diag(1 / sigma) with sigma itself the parameter, or a
+    full matrix A. sigma enters squared only, so its sign has no meaning; what is applied is
+    sqrt(sigma^2 + e) with e the machine epsilon, so that nothing is divided by zero where sigma passes it.
+    Time and memory per point grow with features times count.
 
     Args:
         count: Gaussians per feature; 100 to 4000.
         features: that come out; 4.
         spread: sigma at the start, in a box of [-1, 1]; 0.1, less for more Gaussians.
-        widths: "isotropic", a sigma per Gaussian, or "full", a matrix.
+        widths: "diagonal", a sigma per Gaussian and coordinate, so that bumps can stretch along the axes;
+            "isotropic", one sigma per Gaussian; "full", a matrix A per Gaussian, for bumps that turn.
         width: of the hidden layer; 16.
         normalise: map the box to [-1, 1] first.
 
@@ -43,15 +51,15 @@ class Gaussians(Architecture):
     count: int = 200
     features: int = 4
     spread: float = 0.1
-    widths: Literal["isotropic", "full"] = "isotropic"
+    widths: Widths = "diagonal"
     width: int = 16
     normalise: bool = True
 
     def __post_init__(self) -> None:
         if min(self.count, self.features, self.width) < 1 or not 0 < self.spread < float("inf"):
             raise WrongSettings(f"Gaussians needs sizes of at least 1 and a positive spread, got {self}")
-        if self.widths not in ("isotropic", "full"):
-            raise WrongSettings(f'widths are "isotropic" or "full", got {self.widths!r}')
+        if self.widths not in WIDTHS:
+            raise WrongSettings(f"widths are one of {', '.join(WIDTHS)}, got {self.widths!r}")
 
     def make(self, inputs: int, outputs: int, box: Box, generator: torch.Generator) -> Network:
         encoder = Encoder(box, None, self.normalise, generator)
@@ -59,15 +67,17 @@ class Gaussians(Architecture):
         drawn = torch.rand(shape, generator=generator, dtype=box[0].dtype, device=generator.device)
         lower, upper = ((corner - encoder.centre) * encoder.stretch for corner in box)
         centres = lower + (upper - lower) * drawn.to(lower.device)
-        inverse = lower.new_full((shape[0],), 1 / self.spread)
         if self.widths == "full":
-            inverse = inverse[:, None, None] * torch.eye(inputs, dtype=lower.dtype, device=lower.device)
+            eye = torch.eye(inputs, dtype=lower.dtype, device=lower.device)
+            widths = (eye / self.spread).repeat(shape[0], 1, 1)
+        else:
+            widths = lower.new_full((shape[0], 1 if self.widths == "isotropic" else inputs), self.spread)
         weights = normal((self.features, self.count), lower, generator) / self.count**0.5
         dense = [
             Dense((self.width, self.features), lower, generator),
             Dense((outputs, self.width), lower, generator),
         ]
-        return Bumps((inputs, outputs), encoder, (centres, inverse, weights), dense)
+        return Bumps((inputs, outputs), encoder, (centres, widths, weights), dense)
 
 
 @final
@@ -83,9 +93,10 @@ class Bumps(Network):
     ) -> None:
         super().__init__(*sizes)
         self.encoder = encoder
-        centres, inverse, weights = bumps
+        centres, widths, weights = bumps
         self.centres = nn.Parameter(centres)  # (G, D), G = features * count
-        self.inverse = nn.Parameter(inverse)  # 1 / sigma (G,), or A (G, D, D)
+        self.sigma = nn.Parameter(widths) if widths.ndim == 2 else None  # (G, D) or (G, 1)
+        self.inverse = nn.Parameter(widths) if widths.ndim == 3 else None  # A (G, D, D)
         self.weights = nn.Parameter(weights)  # (features, count)
         self.hidden, self.last = dense
 
@@ -100,11 +111,13 @@ class Bumps(Network):
     def exponent(self, x: Affine) -> Jet:
         """Return the jet of q = -|A (x - m)|^2 / 2, (N, G): quadratic, nothing is left beyond order two."""
         slopes = x.slopes.unsqueeze(1)  # (D, 1, D): the coordinates' derivatives
-        if self.inverse.ndim == 1:
-            y = self.inverse[:, None] * (x.value.unsqueeze(1) - self.centres)  # (N, G, D)
-            slopes = self.inverse[:, None] * slopes  # (D, G, D)
+        away = x.value.unsqueeze(1) - self.centres  # (N, G, D)
+        if self.sigma is not None:
+            inverse = (self.sigma.square() + torch.finfo(self.sigma.dtype).eps).rsqrt()
+            y, slopes = inverse * away, inverse * slopes  # (N, G, D) and (D, G, D)
         else:
-            y = torch.einsum("gij,ngj->ngi", self.inverse, x.value.unsqueeze(1) - self.centres)
+            assert self.inverse is not None
+            y = torch.einsum("gij,ngj->ngi", self.inverse, away)
             slopes = torch.einsum("gij,dgj->dgi", self.inverse, slopes.expand(-1, len(self.inverse), -1))
         parts: dict[Key, Tensor] = {(): -0.5 * y.square().sum(-1)}
         zero = torch.zeros_like(parts[()])

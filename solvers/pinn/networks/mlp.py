@@ -23,7 +23,7 @@ class MLP(Architecture):
     Args:
         width: neurons of a hidden layer; 32 to 256.
         depth: hidden layers; 3 to 6.
-        activation: tanh, sin, silu, softplus or gaussian.
+        activation: tanh, sin, cos, silu, softplus, gaussian, or relu for first derivatives alone.
         embedding: of the coordinates, one or several after each other.
         normalise: map the box to [-1, 1] first.
         separate: a network of its own for every output.

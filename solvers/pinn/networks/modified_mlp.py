@@ -24,7 +24,7 @@ class ModifiedMLP(Architecture):
     Args:
         width: neurons of a hidden layer; 64 to 256.
         depth: hidden layers; 3 to 5.
-        activation: tanh, sin, silu, softplus or gaussian.
+        activation: tanh, sin, cos, silu, softplus, gaussian, or relu for first derivatives alone.
         embedding: of the coordinates; Fourier features are the largest lever for high frequencies.
         normalise: map the box to [-1, 1] first.
         slope: as of `MLP`.

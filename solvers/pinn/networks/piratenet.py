@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -17,6 +18,7 @@ from .embeddings import Embedding, Encoder, Fourier
 from .mlp import activation_named, check_sizes
 
 FEATURES = Fourier(32)
+RCOND = 1e-5  # of the largest singular value: directions below are not used to fit the last layer
 
 
 @final
@@ -26,15 +28,17 @@ class PirateNet(Architecture):
 
     f = s(W_1 x), z = f U + (1 - f) V; g = s(W_2 z), z' = g U + (1 - g) V; h = s(W_3 z'), with gates U and V
     as of `ModifiedMLP`. At the start the output is linear in the embedding, and `fit_last` can set it to
-    given data by least squares.
+    given data by least squares. Training does so where values at the start of time are prescribed: the
+    network starts as these values at all times, see `start_from_initial_values`.
 
     Args:
         width: neurons; the embedding is brought to this width by a linear layer unless it has it.
         blocks: of three layers each; 1 to 4.
-        activation: tanh, sin, silu, softplus or gaussian.
+        activation: tanh, sin, cos, silu, softplus, gaussian, or relu for first derivatives alone.
         embedding: of the coordinates; the source uses random Fourier features.
         normalise: map the box to [-1, 1] first.
-        slope: as of `MLP`; the source uses "factorised".
+        slope: as of `MLP`; "factorised", as in the source, for all layers, the first and the last too. None
+            for plain weights.
 
     Source: Wang, Li, Chen, Perdikaris (2024).
 
@@ -50,7 +54,7 @@ class PirateNet(Architecture):
     activation: str = "tanh"
     embedding: Embedding | tuple[Embedding, ...] | None = FEATURES
     normalise: bool = True
-    slope: Slope | None = None
+    slope: Slope | None = "factorised"
 
     def __post_init__(self) -> None:
         check_sizes(self.width, self.blocks, self.activation, self.slope)
@@ -60,10 +64,11 @@ class PirateNet(Architecture):
             return Dense((outputs, inputs), box[0], generator, slope)
 
         encoder = Encoder(box, self.embedding, self.normalise, generator)
-        enter = dense(self.width, encoder.width, None) if encoder.width != self.width else None
+        ends = self.slope if self.slope == "factorised" else None  # layers without an activation
+        enter = dense(self.width, encoder.width, ends) if encoder.width != self.width else None
         gates = [dense(self.width, self.width) for _ in range(2)]
         hidden = [dense(self.width, self.width) for _ in range(3 * self.blocks)]
-        chain = [*gates, *hidden, dense(outputs, self.width, None)]
+        chain = [*gates, *hidden, dense(outputs, self.width, ends)]
         return Residual((inputs, outputs), encoder, enter, chain, activation_named(self.activation))
 
 
@@ -103,19 +108,30 @@ class Residual(Network):
         return linear(self.features(x), *self.last.used())
 
     @torch.no_grad()
-    def fit_last(self, points: Tensor, values: Tensor) -> None:
-        """Set the last layer by least squares, such that the outputs at points (M, D) are values (M, W).
+    def fit_last(self, points: Tensor, values: Tensor, columns: Sequence[int] | None = None) -> None:
+        """Set the last layer by least squares, such that outputs at points (M, D) are values (M, C).
+
+        Singular values below 1e-5 of the largest are left out: smooth features are almost dependent, and
+        huge weights that cancel each other would be no start for a training.
+
+        Args:
+            points: more than the width of the network.
+            values: one column per output.
+            columns: numbers of the outputs; None for all. The others stay as they are.
 
         Raises:
             WrongShape: the values are not one row of outputs per point.
         """
-        if values.shape != (len(points), self.outputs):
+        chosen = list(range(self.outputs)) if columns is None else list(columns)
+        if values.shape != (len(points), len(chosen)):
             raise WrongShape(
-                f"fit_last takes values ({len(points)}, {self.outputs}) at these points, got "
+                f"fit_last takes values ({len(points)}, {len(chosen)}) at these points, got "
                 f"{tuple(values.shape)}"
             )
         features = written_out(self.features(coordinates(points, VALUE))).value
-        matrix = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-        found = torch.linalg.lstsq(matrix, values, driver="gelsd" if points.device.type == "cpu" else None)
-        self.last.weight.copy_(found.solution[:-1].T)
-        self.last.bias.copy_(found.solution[-1])
+        middle, mean = features.mean(0), values.mean(0)
+        matrix, wanted = (features - middle).cpu(), (values - mean).cpu()
+        found = torch.linalg.lstsq(matrix, wanted, rcond=RCOND, driver="gelsd").solution.to(features)
+        weight, bias = (part.clone() for part in self.last.used())
+        weight[chosen], bias[chosen] = found.T, mean - middle @ found
+        self.last.use(weight, bias)

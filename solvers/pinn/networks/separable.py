@@ -25,14 +25,14 @@ GRID = "pro,nro->pno"  # at every point of a grid
 class Separable(Architecture):
     """u(x) = sum_r f_1r(x_1) f_2r(x_2) ... f_Dr(x_D), each f_d a perceptron of one coordinate.
 
-    On a grid of n points per axis (`on_axes`) D n evaluations of networks give n^D values; at scattered
-    points there is nothing to gain over `MLP`.
+    On a grid of n points per axis (`on_axes`) D n evaluations of networks give n^D values. Trainings take
+    scattered points, where there is nothing to gain in time over `MLP`.
 
     Args:
         rank: terms of the sum; 16 to 64.
         width: neurons of a hidden layer.
         depth: hidden layers.
-        activation: tanh, sin, silu, softplus or gaussian.
+        activation: tanh, sin, cos, silu, softplus, gaussian, or relu for first derivatives alone.
         normalise: map the box to [-1, 1] first.
 
     Source: Cho et al. (2023), "Separable Physics-Informed Neural Networks".

@@ -64,7 +64,7 @@ class PinnWish:
 
 
 def train_pinn(console: Console, wish: PinnWish) -> None:
-    """Train a network to solve a named problem; compare with its reference and with finite elements.
+    """Train a network to solve a named problem; compare with its reference and the classical method.
 
     Raises:
         ValueError: settings that are unknown or out of range.
@@ -103,7 +103,7 @@ def train_pinn(console: Console, wish: PinnWish) -> None:
         )
     except KeyboardInterrupt:
         kept = (folder / "checkpoint.pt").exists()
-        then = "goes on from the last checkpoint" if kept else "begins anew, no checkpoint was written yet:"
+        then = "goes on from the last checkpoint" if kept else "begins anew, as there is no checkpoint yet,"
         console.print(f"stopped: the same command {then} in {escape(str(wish.out))}")
         raise typer.Exit(STOPPED) from None
     except Exception:
@@ -212,7 +212,8 @@ def _number(name: str, word: str | None, default: Any) -> Any:
     try:
         return type(default)(word)
     except ValueError:
-        raise ValueError(f"{name} is a number such as {default}, got {word!r}") from None
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise ValueError(f"{name} is a {kind} such as {default}, got {word!r}") from None
 
 
 def _reference(named: NamedProblem, parameters: Mapping[str, Any]) -> tuple[Reference | None, str]:

@@ -27,6 +27,7 @@ from solvus.solvers.pinn.networks import (
     WrongSettings,
     architecture_from,
 )
+from solvus.solvers.pinn.networks.dense import Dense
 
 BOX = torch.tensor([-1.0, 0.0]), torch.tensor([2.0, 0.5])
 PLANS = {
@@ -51,7 +52,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "modified fourier": ModifiedMLP(width=6, depth=2, embedding=Fourier(4)),
     "pirate": PirateNet(width=8, blocks=2, embedding=Fourier(4)),
     "pirate wide": PirateNet(width=6, blocks=1, embedding=None, slope="neuron"),
+    "pirate factorised": PirateNet(width=6, blocks=1, embedding=None),
+    "pirate plain": PirateNet(width=8, blocks=1, embedding=Fourier(4), slope=None),
     "gaussians": Gaussians(count=5, features=3, spread=0.6, width=5),
+    "isotropic gaussians": Gaussians(count=5, features=3, spread=0.6, widths="isotropic", width=5),
     "full gaussians": Gaussians(count=5, features=2, spread=0.6, widths="full", width=5),
     "separable": Separable(rank=3, width=6, depth=2),
     "custom": Custom(MODULE),
@@ -63,6 +67,10 @@ def built(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Netwo
     network = ARCHITECTURES[name].build(2, 2, BOX, torch.Generator().manual_seed(seed), dtype)
     if name.startswith("pirate"):  # away from the start, where the blocks have no influence
         network.share.data += 0.4
+    if name.endswith("gaussians"):  # widths that differ, also in sign
+        widths = network.inverse if network.sigma is None else network.sigma
+        factors = torch.linspace(0.7, 1.4, widths.numel(), dtype=dtype).view_as(widths)
+        widths.data *= factors * (-1) ** torch.arange(widths.numel()).view_as(widths)
     return network
 
 
@@ -285,12 +293,41 @@ def test_piratenet_starts_linear_in_its_embedding() -> None:
     assert float(network.share.detach().abs().max()) == 0
     x = points(30)
     features = network.encoder(Affine(Plan(), x, torch.eye(2, dtype=x.dtype))).rows[0]
-    torch.testing.assert_close(network(x), features @ network.last.weight.T)
+    torch.testing.assert_close(network(x), features @ network.last.used()[0].T)
     target = features @ torch.linspace(-1, 1, 16, dtype=x.dtype).view(8, 2) + 0.5
     network.fit_last(x, target)
     torch.testing.assert_close(network(x).detach(), target)
+    network.fit_last(x, 3 * target[:, 1:], columns=[1])
+    torch.testing.assert_close(network(x).detach(), target * torch.tensor([1.0, 3.0]))
     with pytest.raises(WrongShape, match=r"fit_last takes values \(30, 2\).*got \(30,\)"):
         network.fit_last(x, target[:, 0])
+    with pytest.raises(WrongShape, match=r"fit_last takes values \(30, 1\).*got \(30, 2\)"):
+        network.fit_last(x, target, columns=[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_fit_last_needs_no_huge_weights(dtype: torch.dtype) -> None:
+    """Smooth features are almost dependent: an exact fit of a function that is none of them cancels."""
+    network = PirateNet(blocks=1).build(2, 1, BOX, torch.Generator().manual_seed(0), dtype)
+    x = points(2000, dtype)
+    target = torch.sin(2 * x[:, :1])
+    network.fit_last(x, target)
+    error = float((network(x).detach() - target).norm() / target.norm())
+    assert error < 1e-2
+    assert float(network.last.used()[0].detach().norm()) < 1000
+
+
+def test_piratenet_factorises_every_layer_unless_told_otherwise() -> None:
+    for embedding in (None, Fourier(4)):
+        for slope in ("factorised", None):
+            settings = PirateNet(width=8, blocks=2, embedding=embedding, slope=slope)  # type: ignore[arg-type]
+            network = settings.build(2, 2, BOX, torch.Generator().manual_seed(0))
+            layers = [m for m in network.modules() if isinstance(m, Dense)]
+            assert len(layers) == 9 + (embedding is None)
+            assert {layer.kind for layer in layers} == {slope}
+    assert PirateNet().slope == "factorised"
+    assert {m.kind for m in built("pirate wide").gates} == {"neuron"}
+    assert built("pirate wide").last.kind is built("pirate wide").enter.kind is None
 
 
 def test_separable_on_a_grid() -> None:
@@ -363,7 +400,7 @@ def test_wrong_settings() -> None:
         (lambda: Fourier(0), "features >= 1 and a positive scale"),
         (lambda: PeriodicEmbedding({0: -1.0}), "positive periods by coordinate number"),
         (lambda: Gaussians(count=0), "sizes of at least 1 and a positive spread"),
-        (lambda: Gaussians(widths="some"), '"isotropic" or "full"'),  # type: ignore[arg-type]
+        (lambda: Gaussians(widths="some"), "widths are one of diagonal, isotropic, full, got 'some'"),  # type: ignore[arg-type]
         (lambda: Separable(rank=0), "rank is at least 1"),
         (lambda: MLP().build(2, 0, BOX, torch.Generator()), "has inputs and outputs, got 2 and 0"),
         (

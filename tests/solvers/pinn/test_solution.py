@@ -16,6 +16,7 @@ from solvus.solvers.pinn import (
     BadProblem,
     BoundaryProblem,
     Dirichlet,
+    Hard,
     Phase,
     Points,
     Solution,
@@ -74,6 +75,31 @@ def test_other_unknowns_are_refused(other, tmp_path):
 
 
 # --- buffers --------------------------------------------------------------------------------------
+
+
+def test_another_form_is_another_function(tmp_path):
+    def formed(lift):
+        form = {"u": Hard(lift=lift, factor=lambda x: x)}
+        return BoundaryProblem(Interval(0.0, 1.0), lambda u: u.xx + 1, [Dirichlet(0.0)], constraint=form)
+
+    u = saved(tmp_path, formed(lambda x: 1 + x), MLP(5, 1))
+    assert torch.equal(Solution.load(tmp_path, formed(lambda x: 1 + x))(POINTS), u(POINTS))
+    for other in (formed(lambda x: 1 - x), problem()):
+        with pytest.raises(BadProblem, match=r"the functions in .* are others with this problem.*`hard` of"):
+            Solution.load(tmp_path, other)
+
+
+def test_other_weights_are_another_function(tmp_path):
+    u = saved(tmp_path, problem(), MLP(5, 1))
+    path = tmp_path / "solution.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    path.write_bytes(safetensors.torch.save({**tensors, "theta": tensors["theta"] * 1.1}))
+    with pytest.raises(BadProblem, match="the functions in"):
+        Solution.load(tmp_path, problem())
+    record = json.loads((tmp_path / "solution.json").read_text())
+    del record["check"]  # as written before there was one
+    (tmp_path / "solution.json").write_text(json.dumps(record))
+    assert Solution.load(tmp_path, problem()).model.size == u.model.size
 
 
 def test_buffers_are_loaded(tmp_path):
