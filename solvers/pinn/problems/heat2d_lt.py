@@ -163,8 +163,9 @@ def features() -> Features:
 def recipe() -> PINN:
     """Return the training that does best here, over longer and longer times; it does not get far.
 
-    An error of 0.45 was measured after three minutes of one core. Sampling by `Until` with growth=1.25 follows u to 1e-2 until t = 4 and to
-    3e-2 until t = 8, where it has shrunk to a tenth, and then loses a patch that ought to grow again: 0.7.
+    An error of 0.45 was measured after three minutes of one core. Sampling by `Until` with growth=1.25
+    follows u to 1e-2 until t = 4 and to 3e-2 until t = 8, where it has shrunk to a tenth, and then loses a
+    patch that ought to grow again: 0.7.
     """
     phases: list[Phase] = []
     windows = ((0.5, 300), (1.0, 300), (2.0, 300), (4.0, 300), (8.0, 500), (16.0, 500), (END, 490))
