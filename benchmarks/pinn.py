@@ -5,8 +5,9 @@
 
       adam, multiadam,       MLP 5 x 100, float32, 512 points inside and 128 on the boundary, new at every
       lra, ntk               step (multiadam: every 1,000), all conditions in the loss; groups of MultiAdam:
-                             equations, conditions. With four times the points, and a quarter of the steps in
-                             the same time, Adam and MultiAdam are worse on most problems
+                             equations, conditions. On four times the points, with a quarter of the steps in
+                             the same time, Adam is worse on most problems, and MultiAdam stays on the plateau
+                             of poisson2d-c
       lbfgs, ssbroyden       MLP 4 x 32, float64, 500 steps of Adam first
       recipe                 the best chain that we know for the problem: network, embedding, constraints
       fem                    the classical method: finite elements, or what an analyst would use instead
