@@ -320,9 +320,10 @@ class Run:
         return size
 
     def _start_emphasis(self, phase: Phase) -> None:
-        for k, cloud in enumerate(self.loss.clouds):
+        """Weight the points of the equations; conditions have none of these weights."""
+        for k, (term, cloud) in enumerate(zip(self.problem.terms, self.loss.clouds, strict=True)):
             emphasis = None
-            if phase.point_weighting is not None:
+            if phase.point_weighting is not None and term.block.kind == "equation":
                 emphasis = self._fresh(phase.point_weighting, k, len(cloud.points))
             self.loss.clouds[k] = replace(cloud, emphasis=emphasis)
 
@@ -351,10 +352,11 @@ class Run:
         if weighting is None or (rarely and self.position.local % STAY):
             return
         for k, (term, cloud) in enumerate(zip(self.problem.terms, self.loss.clouds, strict=True)):
+            emphasis = cloud.emphasis
+            if emphasis is None:
+                continue
             with torch.no_grad():
                 rows = self.model.residuals(self.theta, term, cloud)
-                emphasis = cloud.emphasis
-                assert emphasis is not None
                 for _ in range(STAY if rarely else 1):
                     pairs = zip(emphasis, rows, strict=True)
                     emphasis = torch.stack([weighting.update(e, r) for e, r in pairs])

@@ -74,9 +74,10 @@ class Phase:
         steps: how many.
         weighting: factors on the residuals, on top of the `weight` of their conditions, which the methods do
             not see: leave that at 1. None for no factors.
-        point_weighting: how points are weighted; None for equally. Weights are updated after every step of a
-            method of first order. Other methods compare steps, and would compare different objectives: they
-            get 50 updates at once, after every 50 steps, and then forget losses and gradients (L-BFGS all).
+        point_weighting: how points of the equations are weighted; None for equally. Weights are updated after
+            every step of a method of first order. Other methods compare steps, and would compare different
+            objectives: they get 50 updates at once, after every 50 steps, and then forget losses and
+            gradients (L-BFGS all).
         sampling: when and how points are drawn anew. None: at every step for methods of first order and for
             Gauss-Newton; every 1000 steps for MultiAdam, whose groups of small gradients would follow the
             noise of new points; every 500, by their residuals from five times as many, 10 000 at least, for

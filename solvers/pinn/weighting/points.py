@@ -14,7 +14,7 @@ from .base import PointWeighting
 @final
 @dataclass(frozen=True)
 class ResidualAttention(PointWeighting):
-    """Weight the residual at each point by its size in the past, relative to the largest (RBA).
+    """Weight each point of the equations by its residual in the past, relative to the largest (RBA).
 
     w_i = decay w_i + rate |r_i| / max_j |r_j|, for the loss mean((w_i r_i)^2)
 
