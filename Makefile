@@ -82,8 +82,8 @@ demo: setup fenics mesher
 	$(BIN)/python benchmarks/learned_preconditioners.py --only $(CYCLES) --repeats 2 --out $(DEMO)/cycles.jsonl || \
 	    failed="$$failed learned_preconditioners"; \
 	$(BIN)/python benchmarks/dcdm.py --only sphere:32 --repeats 1 --out $(DEMO)/dcdm.jsonl || failed="$$failed dcdm"; \
-	echo '== a boundary value problem by networks, and by finite elements'; \
-	$(BIN)/python benchmarks/pinn.py --only poisson2d-c:15 --methods $(NETWORKS) --out $(DEMO)/pinn.jsonl || \
+	echo '== heat in a ball of five dimensions, by networks and by polynomials'; \
+	$(BIN)/python benchmarks/pinn.py --only hnd:15 --methods $(NETWORKS) --out $(DEMO)/pinn.jsonl || \
 	    failed="$$failed pinn"; \
 	$(BIN)/solvus generate darcy --n 64 --resolution 64 --seed 7 --out $(DEMO)/darcy && \
 	    $(BIN)/solvus check $(DEMO)/darcy && $(BIN)/solvus show $(DEMO)/darcy || failed="$$failed dataset"; \
