@@ -224,7 +224,7 @@ def _refuse_other_residuals(path: Path, run: Run, saved: list[float] | None) -> 
     faults = [
         f"the mean square of {label} was {was:.3e}, is {now:.3e}"
         for label, was, now in rows
-        if abs(now - was) > _SAME * max(was, now) + rounding
+        if not abs(now - was) <= _SAME * max(was, now) + rounding  # NaN is another value, too
     ]
     if faults:
         raise OtherTraining(

@@ -219,7 +219,7 @@ class Solution:
             return
         wanted = np.array(check["values"])
         gap = np.abs(self(check["points"]).double().cpu().numpy() - wanted).max()
-        if gap > _SAME * np.abs(wanted).max():
+        if not gap <= _SAME * np.abs(wanted).max():  # NaN is another value, too
             raise BadProblem(
                 f"the functions in {folder} are others with this problem: they differ by {gap:.1e} from the "
                 f"values that were saved, at {len(wanted)} points. Their forms, the `constraint` of the "

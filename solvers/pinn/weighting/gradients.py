@@ -11,9 +11,8 @@ from torch import Tensor
 from ...optim.base import State
 from .base import View, Weighting, blend, check_every, check_keep, finite, of_kind
 
-_LEAST = (
-    1e-5  # of the mean norm, what a norm counts at least: or the weight of a condition that is met runs away
-)
+# of the mean norm, what a norm counts at least: or the weight of a condition that is met runs away
+_LEAST = 1e-5
 
 
 @dataclass(frozen=True)

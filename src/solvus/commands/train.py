@@ -88,7 +88,9 @@ class Settings:
             f"of {PINN}, one of {', '.join(PROBLEMS)}."
         ),
     ] = None
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: the network's name.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: the network's name, or pinn-PROBLEM.")
+    ] = None
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, KEY=VALUE; repeat it. --list shows them.")
     ] = None
@@ -146,7 +148,7 @@ class Settings:
 
 
 def train_network(given: Settings) -> None:
-    """Train a network on a dataset, or a learned part of a linear solver, which needs none.
+    """Train a network on a dataset; a learned part of a linear solver, or `pinn PROBLEM`, without one.
 
     The same command again goes on where it was stopped. Settings of a network that are not given follow the
     data; the validation split chooses the best epoch; the test split is not looked at. Ends with code 2 on

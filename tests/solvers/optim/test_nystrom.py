@@ -163,7 +163,7 @@ class Valley(Objective):
     shapes = ((2,),)
 
     def residuals(self, theta: Tensor) -> Tensor:
-        raise NotImplementedError
+        pytest.fail("this method looks at losses alone")
 
     def losses(self, theta: Tensor) -> Tensor:
         x, y = theta
@@ -189,7 +189,7 @@ class Rooted(Objective):
     shapes = ((2,),)
 
     def residuals(self, theta: Tensor) -> Tensor:
-        raise NotImplementedError
+        pytest.fail("this method looks at losses alone")
 
     def losses(self, theta: Tensor) -> Tensor:
         return (theta[0].abs() ** 1.5 + theta[1] ** 2)[None]

@@ -295,10 +295,27 @@ def test_a_time_limit():
     assert fitted.history[-1]["step"] == fitted.steps
 
 
-def test_nan_is_named():
+@pytest.mark.parametrize(
+    ("optimiser", "dtype", "remedy"),
+    [
+        (
+            Adam(),
+            torch.float32,
+            "Lower the learning rate, look at the scaling of the equations, or use float64",
+        ),
+        (Adam(), torch.float64, "Lower the learning rate, look .*, or begin with more steps of Adam"),
+        (
+            SSBroyden(),
+            torch.float64,
+            "Look at the scaling of the equations, or begin with more steps of Adam",
+        ),
+    ],
+)
+def test_nan_is_named(optimiser, dtype, remedy):
     problem = BoundaryProblem(Interval(0, 1), lambda u: u.xx + torch.log(u), [Dirichlet(1.0)])
-    with pytest.raises(NotFinite, match=r"step 1, Adam: .*Mean squares were the equation nan"):
-        fit(problem, PINN(NET, (Phase(Adam(), 5),), FEW, seed=2))
+    message = rf"step 1, {type(optimiser).__name__}: .*Mean squares were the equation nan.*\. {remedy}$"
+    with pytest.raises(NotFinite, match=message):
+        fit(problem, PINN(NET, (Phase(optimiser, 5),), FEW, dtype=dtype, seed=2))
 
 
 def test_a_stuck_method_gets_new_points_and_then_ends():

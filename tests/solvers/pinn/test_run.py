@@ -9,7 +9,7 @@ import torch
 
 from solvus.meshes.geometry import Interval
 from solvus.solvers import SolveError, Status, Stop, solve
-from solvus.solvers.optim import LBFGS, Adam, GaussNewton, MultiAdam, SSBroyden
+from solvus.solvers.optim import LBFGS, SOAP, Adam, GaussNewton, MultiAdam, SSBroyden
 from solvus.solvers.optim.base import Optimiser, Step
 from solvus.solvers.pinn import (
     MLP,
@@ -285,6 +285,13 @@ def test_the_usual_sampling(optimiser, every):
     assert Phase(optimiser, 5).sampling.every == every
     named = TRAININGS[type(optimiser).__name__.lower()]
     assert named.sampling.every == every
+
+
+def test_soap_by_name_has_the_settings_for_networks_of_this_kind():
+    """Those of its own default are for language models: a decay of weights, and bases that are seldom new."""
+    named = TRAININGS["soap"]
+    (phase,) = named.pinn(named.settings).chain
+    assert phase.optimiser == SOAP(1e-3, weight_decay=0.0, frequency=2)
 
 
 def test_the_usual_pool_is_large_enough():
